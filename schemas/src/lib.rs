@@ -1,0 +1,13 @@
+//! The contracts of Weir: what the three binaries say to each other and leave on disk.
+//!
+//! - [`vocab`]: the words every part shares, as types that cannot be wrong.
+//! - [`table`]: one module per table; the row type, its columns and their meaning.
+//! - [`wire`]: the frame codec, and the messages that travel in frames.
+//!
+//! This package does no I/O and depends on no other package of the workspace.
+
+#![forbid(unsafe_code)]
+
+pub mod table;
+pub mod vocab;
+pub mod wire;

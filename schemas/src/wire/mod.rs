@@ -1,0 +1,14 @@
+//! What travels between forwarder and recorder, and lies in journals: frames, and the messages in
+//! them.
+
+mod frame;
+mod message;
+
+pub use frame::{
+    CRITICAL, Frame, FrameCodec, FrameError, FrameKind, HEADER_LEN, MAX_ACCOUNTING_PAYLOAD,
+    MAX_CAPTURE_PAYLOAD, MESSAGE_ONLY, VERSION,
+};
+pub use message::{
+    Ack, BootEnd, CaptureData, CaptureEnd, CaptureMark, CaptureOpen, Credit, Hello, Lane, MarkKind,
+    PROTOCOL, Reject, RejectCode, Rows, SegmentHeader, Welcome,
+};
