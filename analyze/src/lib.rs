@@ -1,0 +1,3 @@
+//! Reports, lookups and captures from the tables, with embedded DuckDB.
+
+#![forbid(unsafe_code)]

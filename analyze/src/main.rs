@@ -1,0 +1,3 @@
+//! The `analyze` program.
+
+fn main() {}

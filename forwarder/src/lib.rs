@@ -1,0 +1,11 @@
+//! The forwarder: relays TCP and UDP from its listeners to internal targets and keeps an exact
+//! account of every session.
+//!
+//! This package is the shell around `forwarder-core`, which decides: sockets, files, threads and
+//! clocks live here.
+
+#![forbid(unsafe_code)]
+
+pub mod accounting;
+pub mod capture;
+pub mod clock;

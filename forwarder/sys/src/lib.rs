@@ -1,0 +1,1 @@
+//! System calls behind safe functions; the only unsafe code of the workspace.

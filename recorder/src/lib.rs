@@ -1,0 +1,3 @@
+//! The recorder: receives the account and the payload, and writes Parquet tables and pcapng files.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The `recorder` program.
+
+fn main() {}
