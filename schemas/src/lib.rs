@@ -2,12 +2,14 @@
 //!
 //! - [`vocab`]: the words every part shares, as types that cannot be wrong.
 //! - [`table`]: one module per table; the row type, its columns and their meaning.
+//! - [`manifest`]: which files make up the tables.
 //! - [`wire`]: the frame codec, and the messages that travel in frames.
 //!
 //! This package does no I/O and depends on no other package of the workspace.
 
 #![forbid(unsafe_code)]
 
+pub mod manifest;
 pub mod table;
 pub mod vocab;
 pub mod wire;

@@ -1,6 +1,6 @@
 //! The messages in frames (protobuf). Fields are only ever added.
 
-use crate::table::{Denied, Event, Session, Slot, Usage};
+use crate::table::{Capture, Denied, Event, Session, Slot, Usage};
 
 /// The protocol this binary speaks.
 pub const PROTOCOL: u32 = 1;
@@ -29,6 +29,9 @@ pub struct Rows {
     /// Rows of `events`.
     #[prost(message, repeated, tag = 7)]
     pub events: Vec<Event>,
+    /// Rows of `captures`; only in the recorder's own log, with `node` and `boot` in each row.
+    #[prost(message, repeated, tag = 8)]
+    pub captures: Vec<Capture>,
 }
 
 impl Rows {
@@ -39,6 +42,7 @@ impl Rows {
             + self.slots.len()
             + self.denied.len()
             + self.events.len()
+            + self.captures.len()
     }
 
     /// Whether there is no row.
@@ -123,6 +127,20 @@ pub struct SegmentHeader {
     /// Whether that boot had ended when the segment was made.
     #[prost(bool, tag = 7)]
     pub boot_ended: bool,
+}
+
+/// A frame of a forwarder's spool, as the recorder's log keeps it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Received {
+    /// The forwarder that sent it, as its peer credentials allow.
+    #[prost(string, tag = 1)]
+    pub node: String,
+    /// The spool the frame's number belongs to.
+    #[prost(fixed64, tag = 2)]
+    pub spool_id: u64,
+    /// The whole frame, header included.
+    #[prost(bytes = "bytes", tag = 3)]
+    pub frame: bytes::Bytes,
 }
 
 /// What a connection carries.

@@ -10,5 +10,5 @@ pub use frame::{
 };
 pub use message::{
     Ack, BootEnd, CaptureData, CaptureEnd, CaptureMark, CaptureOpen, Credit, Hello, Lane, MarkKind,
-    PROTOCOL, Reject, RejectCode, Rows, SegmentHeader, Welcome,
+    PROTOCOL, Received, Reject, RejectCode, Rows, SegmentHeader, Welcome,
 };

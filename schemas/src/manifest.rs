@@ -1,0 +1,104 @@
+//! The manifest: which parts make up the tables.
+//!
+//! `<data>/manifest/<version:020>.json` holds one [`Delta`] per commit, JSON, written to a temporary
+//! name, fsynced, renamed, the directory fsynced, and never overwritten. The tables are the parts of
+//! all deltas in the order of their versions: `remove` takes away, then `add` adds. Versions are 1,
+//! 2, 3… without gap. `<data>/weir.json` holds a [`Format`].
+//!
+//! A part's file is found as its path, or as path + `.new` while a commit is renaming it.
+
+use serde::{Deserialize, Serialize};
+
+/// Format of the data directory that this binary writes and reads.
+pub const DATA_FORMAT: u32 = 1;
+
+/// What `<data>/weir.json` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Format {
+    /// [`DATA_FORMAT`]. A reader refuses a higher one.
+    pub format: u32,
+    /// [`crate::table::SCHEMA_VERSION`] of the recorder that made the directory.
+    pub schema: String,
+}
+
+/// One commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Its number, also in the file name.
+    pub version: u64,
+    /// Parts that are now part of the tables.
+    #[serde(default)]
+    pub add: Vec<Part>,
+    /// Paths of parts that no longer are.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// How far each spool is in the tables; a spool not named stays as it was.
+    #[serde(default)]
+    pub spools: Vec<SpoolMark>,
+    /// How far each boot is in the tables; a boot not named stays as it was.
+    #[serde(default)]
+    pub boots: Vec<BootMark>,
+    /// Every frame of the recorder's log up to this one is in the tables.
+    pub log_through: u64,
+}
+
+/// One published Parquet file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The table's name.
+    pub table: String,
+    /// Path below the data directory, with `/`.
+    pub path: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Smallest value of the table's partition time, in microseconds since 1970 UTC.
+    pub min_time_us: i64,
+    /// Largest value of the table's partition time, in microseconds since 1970 UTC.
+    pub max_time_us: i64,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+}
+
+/// How far a spool is in the tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolMark {
+    /// The spool, as [`crate::vocab::SpoolId`] prints it.
+    pub spool_id: String,
+    /// The forwarder that last sent it.
+    pub node: String,
+    /// Number of its last frame.
+    pub last_frame: u64,
+    /// CRC of that frame.
+    pub last_crc: u32,
+}
+
+/// How far a boot is in the tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootMark {
+    /// The forwarder.
+    pub node: String,
+    /// Its run.
+    pub boot: String,
+    /// The largest `seq` in the tables.
+    pub last_seq: i64,
+    /// The boot's end; absent while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<BootEndMark>,
+}
+
+/// The end of a boot, as [`crate::wire::BootEnd`] told it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootEndMark {
+    /// The last `seq` the boot used; 0: none.
+    pub last_seq: i64,
+    /// The last session number the boot gave out; 0: none.
+    pub last_session_no: i64,
+    /// Numbers given out for sessions that were not open yet at a kill.
+    pub unopened: i64,
+    /// Every row of the boot was written.
+    pub exact: bool,
+    /// When, in microseconds since 1970 UTC.
+    pub ended_at: i64,
+}
