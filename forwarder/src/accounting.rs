@@ -1,6 +1,6 @@
 //! Starting and stopping the account: the counter table, the spool, and the journal thread.
 
-use forwarder_core::accounting::{Denial, OpenSession, Opening, TableFull};
+use forwarder_core::accounting::{Denial, OpenSession, Opening, Refused};
 use schemas::table::Event;
 use schemas::vocab::BootId;
 
@@ -26,8 +26,8 @@ impl Account {
     /// Gives a session its number and its slot.
     ///
     /// # Errors
-    /// The table is full: refuse the client and report a [`Denial`].
-    pub fn open(&self, opening: &Opening) -> Result<OpenSession, TableFull> {
+    /// No account can be kept: refuse the client and report a [`Denial`] with the reason given.
+    pub fn open(&self, opening: &Opening) -> Result<OpenSession, Refused> {
         unimplemented!()
     }
 

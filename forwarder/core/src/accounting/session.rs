@@ -1,10 +1,8 @@
 //! One session's slot in the counter table, as the data thread that carries it sees it.
 
-use std::net::SocketAddr;
-
 use schemas::vocab::{
-    ClientAddr, CloseKind, Direction, EgressAddr, EndPhase, EndReason, FirstFin, ListenAddr,
-    PerDirection, TargetAddr, Timestamp, Transport,
+    ClientAddr, CloseKind, DenyAction, DenyReason, Direction, EgressAddr, EndPhase, EndReason,
+    FirstFin, ListenAddr, PerDirection, TargetAddr, Timestamp, Transport,
 };
 
 /// What is known of a session when its verdict is given. Names are ids into the table's name area
@@ -61,37 +59,40 @@ pub struct Traffic {
     pub datagrams: u64,
 }
 
-/// An attempt that was refused.
-#[derive(Debug, Clone)]
+/// An attempt that was refused. Names are ids into the table's name area, as in [`Opening`].
+#[derive(Debug, Clone, Copy)]
 pub struct Denial {
-    /// The service's name.
-    pub service: schemas::vocab::ServiceName,
-    /// The rule that refused, if one did.
-    pub rule: Option<schemas::vocab::RuleName>,
-    /// The customer of that rule.
-    pub customer: Option<schemas::vocab::CustomerName>,
+    /// Id of the service's name.
+    pub service: u32,
+    /// Id of the name of the rule that refused; 0: none did.
+    pub rule: u32,
+    /// Id of the name of that rule's customer; 0: none.
+    pub customer: u32,
     /// TCP or UDP.
     pub transport: Transport,
     /// The socket peer.
-    pub client: SocketAddr,
+    pub client: ClientAddr,
     /// The local address it used.
-    pub listen: SocketAddr,
+    pub listen: ListenAddr,
     /// Accept, policy or drain.
     pub phase: EndPhase,
     /// Why.
-    pub reason: schemas::vocab::DenyReason,
+    pub reason: DenyReason,
     /// What the client saw.
-    pub action: schemas::vocab::DenyAction,
+    pub action: DenyAction,
     /// Payload of a dropped datagram, in bytes.
     pub bytes: u64,
     /// When.
     pub ts: Timestamp,
 }
 
-/// No slot is free: the session may not begin.
+/// The account takes no further session: the client is to be refused with this reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the counter table is full")]
-pub struct TableFull;
+#[error("no account can be kept: {reason}")]
+pub struct Refused {
+    /// `table_full` or `spool_full`.
+    pub reason: DenyReason,
+}
 
 /// The slot of a running session. One thread writes it; the methods are single relaxed or release
 /// stores, never a system call, lock or allocation. Dropped without [`OpenSession::end`] it is
