@@ -5,4 +5,4 @@
 
 mod session;
 
-pub use session::{Denial, Ending, OpenSession, Opening, TableFull, Traffic};
+pub use session::{Denial, Ending, OpenSession, Opening, Refused, Traffic};
