@@ -4,11 +4,14 @@
 //! - [`table`]: one module per table; the row type, its columns and their meaning.
 //! - [`manifest`]: which files make up the tables.
 //! - [`wire`]: the frame codec, and the messages that travel in frames.
+//! - [`config`] (feature `config`): how both configuration files are read and their faults told.
 //!
 //! This package does no I/O and depends on no other package of the workspace.
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "config")]
+pub mod config;
 pub mod manifest;
 pub mod table;
 pub mod vocab;
