@@ -1,3 +1,108 @@
-//! Append-only segment files of frames, used as spool and as write-ahead log.
+//! Append-only segment files of frames: the forwarder's spool and the recorder's write-ahead log.
+//!
+//! One process appends (an exclusive lock says which), any number of readers follow with
+//! descriptors of their own. The names and contents of the segments are the only truth: there is no
+//! index and no cursor that could disagree with them.
+//!
+//! # Layout
+//! ```text
+//! <dir>/                        0700, flock'ed by the one journal that is open
+//!   id                          the spool's id: 16 hexadecimal digits and a newline, written once
+//!   00000000000000000001.seg    named for its first frame, 20 digits
+//!   00000000000000004711.seg    the newest: the only one that is written; never deleted
+//! ```
+//! A segment is a sequence of [`schemas::wire::Frame`]s and nothing else. The first is of kind
+//! `Segment`, has number 0 and holds a [`SegmentHeader`]: the format (1), the spool's id, the number
+//! of the segment's first frame, the CRC of the frame before that, and the [`Heading`] of the moment
+//! when the segment was made. The others are numbered 1, 2, 3… without gap over all segments, for as
+//! long as the directory lives; a segment of header alone is normal. All frames of a segment have
+//! the frame version of its header.
+//!
+//! # Operation
+//! - *Append* is one write at the end. A short or failed write is cut back, and its number is not
+//!   used.
+//! - *Sync* is one fdatasync for all frames since the last. Until then their payloads stay in
+//!   memory ([`Journal::unsynced`]), at most [`Settings::group_bytes`] of them: an append beyond
+//!   that syncs first. A failed fdatasync is final, because the kernel may have dropped the pages
+//!   it could not write: the journal answers [`JournalError::Poisoned`] from then on.
+//! - *A new segment* is written as `<name>.new`, header and all, fsynced, renamed, the directory
+//!   fsynced, and only then used; the segment before it was fdatasynced first. So a segment found
+//!   under its name has a whole header, and only the newest can have a torn tail.
+//! - *Opening* removes `.new` files, scans the newest segment, cuts it at the first frame that is
+//!   not one, and fdatasyncs it: everything that is found after opening is durable. A bad frame
+//!   anywhere else is [`JournalError::Damaged`] for whoever reads it; nothing is cut.
 
 #![forbid(unsafe_code)]
+
+mod directory;
+mod error;
+mod journal;
+mod reader;
+mod segment;
+
+pub use error::JournalError;
+pub use journal::{Journal, Segment};
+pub use reader::{Entry, Reader, Scan, scan};
+pub use schemas::wire::SegmentHeader;
+pub use segment::SegmentReader;
+
+use schemas::vocab::SpoolId;
+use schemas::wire::MAX_ACCOUNTING_PAYLOAD;
+
+/// Longest payload in any journal, in bytes: a frame of the accounting lane in the envelope
+/// ([`schemas::wire::Received`]) that the recorder's log puts around it.
+pub const MAX_PAYLOAD: usize = MAX_ACCOUNTING_PAYLOAD + 1024;
+
+/// What each new segment's header says about the boot that writes, so that it is known even when
+/// every older segment has been deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heading {
+    /// The boot; empty in the recorder's log.
+    pub boot: String,
+    /// The boot's next `seq`.
+    pub next_seq: i64,
+    /// Whether the boot has ended.
+    pub boot_ended: bool,
+}
+
+/// How a journal is kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// A segment that would grow beyond this many bytes gives way to a new one.
+    pub segment_bytes: u64,
+    /// Most bytes of payload between two fdatasyncs.
+    pub group_bytes: usize,
+    /// Longest payload that may be appended, in bytes; at most [`MAX_PAYLOAD`].
+    pub max_payload: usize,
+    /// The id of the directory, drawn at random, should this be its first opening.
+    pub new_id: SpoolId,
+    /// For the first segment, should there be none.
+    pub heading: Heading,
+}
+
+impl Settings {
+    /// The usual sizes: segments of 32 MiB, groups of at most 4 MiB, payloads that fit the
+    /// accounting lane.
+    pub fn new(new_id: SpoolId) -> Self {
+        Self {
+            segment_bytes: 32 << 20,
+            group_bytes: 4 << 20,
+            max_payload: MAX_ACCOUNTING_PAYLOAD,
+            new_id,
+            heading: Heading::default(),
+        }
+    }
+}
+
+/// What opening found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovery {
+    /// Bytes of torn frames that were cut off the tail.
+    pub cut_bytes: u64,
+    /// Number of segments.
+    pub segments: usize,
+    /// The oldest frame on disk; `last_frame + 1` when there is none.
+    pub first_frame: u64,
+    /// The newest frame, on disk or deleted; 0: there never was one.
+    pub last_frame: u64,
+}

@@ -1,0 +1,397 @@
+//! The journal as its one writer has it.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use schemas::vocab::SpoolId;
+use schemas::wire::{CRITICAL, Frame, FrameKind, SegmentHeader};
+
+use crate::segment::{FORMAT, SegmentReader, Step, as_u64, file_name};
+use crate::{Heading, JournalError, MAX_PAYLOAD, Recovery, Settings, directory};
+
+/// A journal that is open for appending. Dropping it does not sync.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    /// Held for its lock.
+    _lock: File,
+    id: SpoolId,
+    settings: Settings,
+    /// Oldest first; never empty; the last one is written.
+    segments: VecDeque<SegmentFile>,
+    file: File,
+    last_frame: u64,
+    last_crc: u32,
+    durable_frame: u64,
+    unsynced: VecDeque<Frame>,
+    unsynced_bytes: usize,
+    poison: Option<String>,
+}
+
+#[derive(Debug)]
+struct SegmentFile {
+    path: PathBuf,
+    first_frame: u64,
+    bytes: u64,
+}
+
+/// A segment, as [`Journal::segments`] lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Its file.
+    pub path: PathBuf,
+    /// Number of its first frame.
+    pub first_frame: u64,
+    /// Number of its last frame; `first_frame - 1` when it holds none.
+    pub last_frame: u64,
+    /// Size of the file.
+    pub bytes: u64,
+}
+
+impl Journal {
+    /// Opens the journal in `dir`, creating it if need be. Everything found is durable.
+    ///
+    /// # Errors
+    /// It is open elsewhere, it cannot be read or written, or it is damaged before its tail.
+    pub fn open(dir: &Path, settings: Settings) -> Result<(Self, Recovery), JournalError> {
+        let lock = directory::claim(dir)?;
+        directory::remove_half_made(dir)?;
+        let mut segments = segment_files(dir)?;
+        let mut id = directory::read_id(dir)?;
+        if id.is_none() && segments.is_empty() {
+            directory::write_id(dir, settings.new_id)?;
+            id = Some(settings.new_id);
+        }
+        let tail = Tail::recover(dir, &mut segments, id)?;
+        let id = match (id, &tail.header) {
+            (Some(id), _) => id,
+            (None, header) => {
+                let id = header.as_ref().map_or(settings.new_id, |h| SpoolId(h.spool_id));
+                directory::write_id(dir, id)?;
+                id
+            }
+        };
+        let file = match tail.file {
+            Some(file) => file,
+            None => {
+                let (segment, file) =
+                    new_segment(dir, id, &settings.heading, tail.last_frame + 1, tail.last_crc)?;
+                segments.push_back(segment);
+                file
+            }
+        };
+        let recovery = Recovery {
+            cut_bytes: tail.cut_bytes,
+            segments: segments.len(),
+            first_frame: segments[0].first_frame,
+            last_frame: tail.last_frame,
+        };
+        let journal = Self {
+            dir: dir.to_owned(),
+            _lock: lock,
+            id,
+            settings,
+            segments,
+            file,
+            last_frame: tail.last_frame,
+            last_crc: tail.last_crc,
+            durable_frame: tail.last_frame,
+            unsynced: VecDeque::new(),
+            unsynced_bytes: 0,
+            poison: None,
+        };
+        Ok((journal, recovery))
+    }
+
+    /// Says what the header of the next new segment shall hold.
+    pub fn set_heading(&mut self, heading: Heading) {
+        self.settings.heading = heading;
+    }
+
+    /// Appends a frame and returns its number. It is durable after the next [`Self::sync`].
+    ///
+    /// # Errors
+    /// The payload is too long, or it could not be written; the number is not used up.
+    pub fn append(&mut self, kind: FrameKind, payload: Bytes) -> Result<u64, JournalError> {
+        self.usable()?;
+        let limit = self.settings.max_payload.min(MAX_PAYLOAD);
+        if payload.len() > limit {
+            return Err(JournalError::TooLong { len: payload.len(), limit });
+        }
+        if self.unsynced_bytes + payload.len() > self.settings.group_bytes {
+            self.sync()?;
+        }
+        let number = self.last_frame + 1;
+        let frame = Frame { kind, flags: CRITICAL, number, message_len: 0, payload };
+        if self.newest().bytes + as_u64(frame.encoded_len()) > self.settings.segment_bytes {
+            self.seal()?;
+        }
+        let crc = self.write(&frame)?;
+        self.last_frame = number;
+        self.last_crc = crc;
+        self.unsynced_bytes += frame.payload.len();
+        self.unsynced.push_back(frame);
+        Ok(number)
+    }
+
+    /// Makes every appended frame durable and returns the last one's number. Without new frames it
+    /// does nothing.
+    ///
+    /// # Errors
+    /// fdatasync failed, now or earlier. The frames it was for stay in [`Self::unsynced`].
+    pub fn sync(&mut self) -> Result<u64, JournalError> {
+        self.usable()?;
+        if self.durable_frame < self.last_frame {
+            let synced = self.file.sync_data();
+            if let Err(error) = synced {
+                self.poison = Some(format!("fdatasync failed: {error}"));
+                return Err(JournalError::io("fdatasync", &self.newest().path)(error));
+            }
+            self.durable_frame = self.last_frame;
+            self.unsynced.clear();
+            self.unsynced_bytes = 0;
+        }
+        Ok(self.durable_frame)
+    }
+
+    /// Ends the current segment and begins a new one, durably; without a frame in the current one
+    /// it does nothing.
+    ///
+    /// # Errors
+    /// As [`Self::sync`], or the new segment could not be made: the current one goes on.
+    pub fn seal(&mut self) -> Result<(), JournalError> {
+        self.sync()?;
+        let next = self.last_frame + 1;
+        if self.newest().first_frame == next {
+            return Ok(());
+        }
+        match new_segment(&self.dir, self.id, &self.settings.heading, next, self.last_crc) {
+            Ok((segment, file)) => {
+                self.segments.push_back(segment);
+                self.file = file;
+                Ok(())
+            }
+            Err(error) => {
+                if self.dir.join(file_name(next)).exists() {
+                    // Frames appended here would stand in two segments.
+                    self.poison = Some("its half-made successor cannot be removed".to_owned());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Deletes every segment whose last frame is at most `frame`, but never the newest.
+    ///
+    /// # Errors
+    /// A segment could not be deleted; it and those behind it are still there.
+    pub fn remove_through(&mut self, frame: u64) -> Result<(), JournalError> {
+        let mut removed = false;
+        while self.segments.get(1).is_some_and(|next| next.first_frame <= frame.saturating_add(1)) {
+            let path = &self.segments[0].path;
+            fs::remove_file(path).map_err(JournalError::io("remove", path))?;
+            self.segments.pop_front();
+            removed = true;
+        }
+        if removed { directory::sync(&self.dir) } else { Ok(()) }
+    }
+
+    /// The directory's id: frame numbers mean something only together with it.
+    pub fn id(&self) -> SpoolId {
+        self.id
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The oldest frame on disk; `last_frame() + 1` when there is none.
+    pub fn first_frame(&self) -> u64 {
+        self.segments[0].first_frame
+    }
+
+    /// The newest frame, durable or not; 0: there never was one.
+    pub fn last_frame(&self) -> u64 {
+        self.last_frame
+    }
+
+    /// CRC of the newest frame; 0: it is not known.
+    pub fn last_crc(&self) -> u32 {
+        self.last_crc
+    }
+
+    /// The newest frame that is durable.
+    pub fn durable_frame(&self) -> u64 {
+        self.durable_frame
+    }
+
+    /// The frames that were appended since the last sync, oldest first.
+    pub fn unsynced(&self) -> impl ExactSizeIterator<Item = &Frame> {
+        self.unsynced.iter()
+    }
+
+    /// Size of all segments, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// The segments, oldest first; the last one is written.
+    pub fn segments(&self) -> impl ExactSizeIterator<Item = Segment> + '_ {
+        let count = self.segments.len();
+        (0..count).map(move |at| {
+            let next = self.segments.get(at + 1);
+            let segment = &self.segments[at];
+            Segment {
+                path: segment.path.clone(),
+                first_frame: segment.first_frame,
+                last_frame: next.map_or(self.last_frame, |next| next.first_frame - 1),
+                bytes: segment.bytes,
+            }
+        })
+    }
+
+    fn usable(&self) -> Result<(), JournalError> {
+        match &self.poison {
+            None => Ok(()),
+            Some(reason) => Err(JournalError::Poisoned {
+                path: self.newest().path.clone(),
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    fn newest(&self) -> &SegmentFile {
+        self.segments.back().expect("a journal has a newest segment from its opening on")
+    }
+
+    fn write(&mut self, frame: &Frame) -> Result<u32, JournalError> {
+        let mut bytes = BytesMut::with_capacity(frame.encoded_len());
+        let crc = frame.encode(&mut bytes);
+        let end = self.newest().bytes;
+        if let Err(error) = self.file.write_all_at(&bytes, end) {
+            if let Err(cut) = self.file.set_len(end) {
+                self.poison = Some(format!("a short write could not be cut back: {cut}"));
+            }
+            return Err(JournalError::io("append to", &self.newest().path)(error));
+        }
+        if let Some(newest) = self.segments.back_mut() {
+            newest.bytes = end + as_u64(bytes.len());
+        }
+        Ok(crc)
+    }
+}
+
+/// The end of a journal as it is found at opening.
+struct Tail {
+    /// The newest segment, open for writing, and its header; `None`: there is no segment.
+    file: Option<File>,
+    header: Option<SegmentHeader>,
+    last_frame: u64,
+    last_crc: u32,
+    cut_bytes: u64,
+}
+
+impl Tail {
+    /// Cuts what is torn off the newest segment and makes the rest durable. `segments` is left with
+    /// those that remain.
+    fn recover(
+        dir: &Path,
+        segments: &mut VecDeque<SegmentFile>,
+        id: Option<SpoolId>,
+    ) -> Result<Self, JournalError> {
+        let mut tail = Self { file: None, header: None, last_frame: 0, last_crc: 0, cut_bytes: 0 };
+        let Some(newest) = segments.back_mut() else { return Ok(tail) };
+        let Some(mut reader) = SegmentReader::open_unless_torn(&newest.path)? else {
+            // Never happens by our own hand (see the module doc), but a header without a frame is
+            // all that can be lost, so that it is made again under the same number.
+            tail.cut_bytes = newest.bytes;
+            tail.last_frame = newest.first_frame - 1;
+            fs::remove_file(&newest.path).map_err(JournalError::io("remove", &newest.path))?;
+            directory::sync(dir)?;
+            segments.pop_back();
+            tail.last_crc = last_crc_of_sealed(segments.back(), tail.last_frame)?;
+            return Ok(tail);
+        };
+        let header = reader.header().clone();
+        if id.is_some_and(|id| id.0 != header.spool_id) {
+            let owner = SpoolId(header.spool_id);
+            return Err(reader.damage(format!("it belongs to the spool {owner}")));
+        }
+        tail.last_crc = header.previous_crc;
+        tail.header = Some(header);
+        let end = loop {
+            let end = reader.offset();
+            match reader.step()? {
+                Step::Frame(_, crc) => tail.last_crc = crc,
+                Step::End | Step::Torn | Step::Bad(_) => break end,
+            }
+        };
+        tail.last_frame = reader.next_number() - 1;
+        tail.cut_bytes = newest.bytes - end;
+        tail.file = Some(cut_and_sync(reader.path(), end)?);
+        newest.bytes = end;
+        Ok(tail)
+    }
+}
+
+fn cut_and_sync(path: &Path, end: u64) -> Result<File, JournalError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(JournalError::io("open", path))?;
+    file.set_len(end).map_err(JournalError::io("truncate", path))?;
+    file.sync_all().map_err(JournalError::io("fsync", path))?;
+    Ok(file)
+}
+
+/// CRC of the last frame of a segment that must be whole and end with `last_frame`.
+fn last_crc_of_sealed(segment: Option<&SegmentFile>, last_frame: u64) -> Result<u32, JournalError> {
+    let Some(segment) = segment else { return Ok(0) };
+    let mut reader = SegmentReader::open(&segment.path)?;
+    let mut last_crc = reader.header().previous_crc;
+    while let Some((_, crc)) = reader.next_frame()? {
+        last_crc = crc;
+    }
+    if reader.next_number() != last_frame + 1 {
+        return Err(reader.damage(format!("it ends before frame {last_frame}")));
+    }
+    Ok(last_crc)
+}
+
+fn segment_files(dir: &Path) -> Result<VecDeque<SegmentFile>, JournalError> {
+    directory::segments(dir)?
+        .into_iter()
+        .map(|(first_frame, path)| {
+            let bytes = fs::metadata(&path).map_err(JournalError::io("examine", &path))?.len();
+            Ok(SegmentFile { path, first_frame, bytes })
+        })
+        .collect()
+}
+
+fn new_segment(
+    dir: &Path,
+    id: SpoolId,
+    heading: &Heading,
+    first_frame: u64,
+    previous_crc: u32,
+) -> Result<(SegmentFile, File), JournalError> {
+    let header = SegmentHeader {
+        format: FORMAT,
+        spool_id: id.0,
+        first_frame,
+        previous_crc,
+        boot: heading.boot.clone(),
+        next_seq: heading.next_seq,
+        boot_ended: heading.boot_ended,
+    };
+    let mut bytes = BytesMut::new();
+    Frame::message(FrameKind::Segment, 0, &header).encode(&mut bytes);
+    let name = file_name(first_frame);
+    let file = directory::create_whole(dir, &name, &bytes)?;
+    Ok((SegmentFile { path: dir.join(name), first_frame, bytes: as_u64(bytes.len()) }, file))
+}
