@@ -1,0 +1,465 @@
+//! The life of a TCP session: what each happening on its two connections leads to.
+//!
+//! The shell reports [`Event`]s and does what the [`Command`] says. A FIN on one side becomes a FIN
+//! on the other once everything before it is delivered, while the opposite direction goes on; a
+//! reset on one side becomes a reset on the other, so that a cut stream never looks complete.
+
+use std::time::{Duration, Instant};
+
+use schemas::vocab::{CloseKind, Direction, EndPhase, EndReason, FirstFin, PerDirection};
+
+use super::DialFailure;
+use crate::config::Timeouts;
+
+/// Linux's "connection timed out": keepalive or retransmission gave up.
+const ETIMEDOUT: i32 = 110;
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The target's name is looked up.
+    Resolving,
+    /// The target is dialled.
+    Connecting,
+    /// Both directions are open.
+    Open,
+    /// The sender of this direction has finished; the other direction goes on.
+    HalfClosed(Direction),
+    /// It is over.
+    Ended,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A target's name is looked up.
+    Resolve,
+    /// A target is dialled.
+    Dial,
+    /// No target could be reached; the failure is the last one's.
+    DialFailed(DialFailure),
+    /// The client's connection broke with this error number before the target was connected.
+    ClientGone(i32),
+    /// The target's connection stands.
+    Connected,
+    /// The sender of the direction sent FIN, and all payload before it is delivered.
+    Finished(Direction),
+    /// Reading from the sender of the direction gave this error number.
+    ReadFailed(Direction, i32),
+    /// Writing to the receiver of the direction gave this error number.
+    WriteFailed(Direction, i32),
+    /// We are stopping and the drain deadline has passed.
+    Drained,
+    /// The task that carried the session panicked.
+    Broken,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Nothing.
+    Continue,
+    /// Send FIN to the receiver of the direction.
+    Shutdown(Direction),
+    /// Report the end, then close both connections.
+    End(End),
+}
+
+/// How a session ended and how its connections are to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// The first cause.
+    pub reason: EndReason,
+    /// The phase it struck in.
+    pub phase: EndPhase,
+    /// Which side sent its FIN first.
+    pub first_fin: FirstFin,
+    /// How the client's connection was closed.
+    pub client_close: CloseKind,
+    /// How the target's connection was closed.
+    pub target_close: CloseKind,
+    /// The error number that ended it; 0: none.
+    pub errno: i32,
+    /// Close the client's connection with a reset.
+    pub reset_client: bool,
+    /// Close the target's connection with a reset.
+    pub reset_target: bool,
+}
+
+/// One session's life.
+#[derive(Debug, Clone)]
+pub struct TcpSession {
+    state: State,
+    tcp_idle: Duration,
+    half_closed: Duration,
+    half_closed_at: Option<Instant>,
+    first_fin: FirstFin,
+}
+
+impl TcpSession {
+    /// A session whose verdict was pass.
+    pub fn new(timeouts: &Timeouts) -> Self {
+        Self {
+            state: State::Connecting,
+            tcp_idle: timeouts.tcp_idle,
+            half_closed: timeouts.half_closed,
+            half_closed_at: None,
+            first_fin: FirstFin::None,
+        }
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether the sender of `direction` has finished.
+    pub fn is_finished(&self, direction: Direction) -> bool {
+        self.state == State::HalfClosed(direction)
+    }
+
+    /// When [`TcpSession::handle_timeout`] is due if payload last moved at `last_moved`.
+    pub fn poll_timeout(&self, last_moved: Instant) -> Option<Instant> {
+        self.next_timeout(last_moved).map(|(at, _)| at)
+    }
+
+    /// Ends the session if it has been silent for too long. `owed`: payload of the direction was
+    /// received and is not delivered; its receiver gets a reset, anyone else a FIN.
+    pub fn handle_timeout(
+        &mut self,
+        now: Instant,
+        last_moved: Instant,
+        owed: PerDirection<bool>,
+    ) -> Command {
+        match self.next_timeout(last_moved) {
+            Some((at, reason)) if at <= now => {
+                let end = End {
+                    client_close: CloseKind::Timeout,
+                    target_close: CloseKind::Timeout,
+                    reset_client: owed.down,
+                    reset_target: owed.up,
+                    ..self.end(reason)
+                };
+                self.finish(end)
+            }
+            Some(_) | None => Command::Continue,
+        }
+    }
+
+    /// What `event` leads to. Events after the end lead to nothing.
+    pub fn handle(&mut self, event: Event, now: Instant) -> Command {
+        match (self.state, event) {
+            (State::Ended, _) => Command::Continue,
+            (_, Event::Broken) => {
+                let end = self.cut(EndReason::Internal);
+                self.finish(end)
+            }
+            (_, Event::Drained) => {
+                let end = End { phase: EndPhase::Drain, ..self.cut(EndReason::Drained) };
+                self.finish(end)
+            }
+            (State::Resolving | State::Connecting, event) => self.handle_dialling(event),
+            (State::Open | State::HalfClosed(_), event) => self.handle_relaying(event, now),
+        }
+    }
+
+    fn handle_dialling(&mut self, event: Event) -> Command {
+        match event {
+            Event::Resolve => self.enter(State::Resolving),
+            Event::Dial => self.enter(State::Connecting),
+            Event::Connected => self.enter(State::Open),
+            Event::DialFailed(failure) => {
+                let end = End { errno: failure.errno(), ..self.cut(failure.reason()) };
+                self.finish(end)
+            }
+            Event::ClientGone(errno) => {
+                let end = End { errno, ..self.cut(EndReason::ClientAbort) };
+                self.finish(end)
+            }
+            Event::Finished(_) | Event::ReadFailed(..) | Event::WriteFailed(..) => {
+                Command::Continue
+            }
+            Event::Drained | Event::Broken => Command::Continue,
+        }
+    }
+
+    fn handle_relaying(&mut self, event: Event, now: Instant) -> Command {
+        match event {
+            Event::Finished(direction) => self.finished(direction, now),
+            Event::ReadFailed(Direction::Up, errno)
+            | Event::WriteFailed(Direction::Down, errno) => {
+                let end = self.client_broke(errno);
+                self.finish(end)
+            }
+            Event::ReadFailed(Direction::Down, errno)
+            | Event::WriteFailed(Direction::Up, errno) => {
+                let end = self.target_broke(errno);
+                self.finish(end)
+            }
+            Event::Resolve | Event::Dial | Event::DialFailed(_) | Event::ClientGone(_) => {
+                Command::Continue
+            }
+            Event::Connected | Event::Drained | Event::Broken => Command::Continue,
+        }
+    }
+
+    fn finished(&mut self, direction: Direction, now: Instant) -> Command {
+        match self.state {
+            State::Open => {
+                self.state = State::HalfClosed(direction);
+                self.half_closed_at = Some(now);
+                self.first_fin = match direction {
+                    Direction::Up => FirstFin::Client,
+                    Direction::Down => FirstFin::Target,
+                };
+                Command::Shutdown(direction)
+            }
+            State::HalfClosed(first) if first != direction => {
+                let end = End {
+                    client_close: CloseKind::Fin,
+                    target_close: CloseKind::Fin,
+                    ..self.end(EndReason::Done)
+                };
+                self.finish(end)
+            }
+            State::HalfClosed(_) | State::Resolving | State::Connecting | State::Ended => {
+                Command::Continue
+            }
+        }
+    }
+
+    fn client_broke(&self, errno: i32) -> End {
+        if errno == ETIMEDOUT {
+            let end = self.cut(EndReason::WriteStall);
+            return End { errno, client_close: CloseKind::Timeout, ..end };
+        }
+        End { errno, ..self.cut(EndReason::ClientReset) }
+    }
+
+    fn target_broke(&self, errno: i32) -> End {
+        if errno == ETIMEDOUT {
+            let end = self.cut(EndReason::WriteStall);
+            return End { errno, target_close: CloseKind::Timeout, ..end };
+        }
+        End { errno, ..self.cut(EndReason::TargetReset) }
+    }
+
+    /// An end at which nobody is closed yet.
+    fn end(&self, reason: EndReason) -> End {
+        End {
+            reason,
+            phase: self.phase(),
+            first_fin: self.first_fin,
+            client_close: CloseKind::None,
+            target_close: CloseKind::None,
+            errno: 0,
+            reset_client: false,
+            reset_target: false,
+        }
+    }
+
+    /// An end that cuts the streams short: a reset to everyone connected.
+    fn cut(&self, reason: EndReason) -> End {
+        let target = matches!(self.state, State::Open | State::HalfClosed(_));
+        End {
+            client_close: CloseKind::Rst,
+            target_close: if target { CloseKind::Rst } else { CloseKind::None },
+            reset_client: true,
+            reset_target: target,
+            ..self.end(reason)
+        }
+    }
+
+    fn phase(&self) -> EndPhase {
+        match self.state {
+            State::Resolving => EndPhase::Resolve,
+            State::Connecting => EndPhase::Connect,
+            State::Open | State::Ended => EndPhase::Data,
+            // The second FIN of an orderly end strikes here too.
+            State::HalfClosed(_) => EndPhase::HalfClosed,
+        }
+    }
+
+    fn enter(&mut self, state: State) -> Command {
+        self.state = state;
+        Command::Continue
+    }
+
+    fn finish(&mut self, end: End) -> Command {
+        self.state = State::Ended;
+        Command::End(end)
+    }
+
+    /// The next timeout and what it would end the session for.
+    fn next_timeout(&self, last_moved: Instant) -> Option<(Instant, EndReason)> {
+        let after = |from: Instant, wait: Duration, reason| {
+            (!wait.is_zero()).then(|| from.checked_add(wait).map(|at| (at, reason))).flatten()
+        };
+        let idle = after(last_moved, self.tcp_idle, EndReason::IdleTimeout);
+        match self.state {
+            State::Open => idle,
+            State::HalfClosed(_) => {
+                let since = self.half_closed_at.map_or(last_moved, |at| at.max(last_moved));
+                let half = after(since, self.half_closed, EndReason::HalfCloseTimeout);
+                [idle, half].into_iter().flatten().min_by_key(|(at, _)| *at)
+            }
+            State::Resolving | State::Connecting | State::Ended => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn timeouts() -> Timeouts {
+        Timeouts {
+            connect: 10 * SECOND,
+            half_closed: 600 * SECOND,
+            tcp_idle: 1800 * SECOND,
+            udp_idle: 180 * SECOND,
+            drain: 5 * SECOND,
+        }
+    }
+
+    fn session_in(state: State) -> TcpSession {
+        let mut session = TcpSession::new(&timeouts());
+        let path: &[Event] = match state {
+            State::Connecting => &[],
+            State::Resolving => &[Event::Resolve],
+            State::Open => &[Event::Connected],
+            State::HalfClosed(Direction::Up) => &[Event::Connected, Event::Finished(Direction::Up)],
+            State::HalfClosed(Direction::Down) => {
+                &[Event::Connected, Event::Finished(Direction::Down)]
+            }
+            State::Ended => &[Event::Drained],
+        };
+        for event in path {
+            session.handle(*event, Instant::now());
+        }
+        assert_eq!(session.state(), state);
+        session
+    }
+
+    fn describe(command: Command) -> String {
+        match command {
+            Command::Continue => "-".to_owned(),
+            Command::Shutdown(direction) => format!("shutdown {}", direction.as_str()),
+            Command::End(end) => format!(
+                "end {} in {}, first fin {}, client {}{}, target {}{}, errno {}",
+                end.reason,
+                end.phase,
+                end.first_fin,
+                end.client_close,
+                if end.reset_client { " (reset it)" } else { "" },
+                end.target_close,
+                if end.reset_target { " (reset it)" } else { "" },
+                end.errno
+            ),
+        }
+    }
+
+    #[test]
+    fn every_event_in_every_state() {
+        let states = [
+            State::Resolving,
+            State::Connecting,
+            State::Open,
+            State::HalfClosed(Direction::Up),
+            State::HalfClosed(Direction::Down),
+            State::Ended,
+        ];
+        let events = [
+            Event::Resolve,
+            Event::Dial,
+            Event::DialFailed(DialFailure::NoTarget),
+            Event::DialFailed(DialFailure::Loop),
+            Event::DialFailed(DialFailure::Resolve),
+            Event::DialFailed(DialFailure::Refused(111)),
+            Event::DialFailed(DialFailure::Unreachable(113)),
+            Event::DialFailed(DialFailure::Timeout),
+            Event::DialFailed(DialFailure::Resource(24)),
+            Event::ClientGone(104),
+            Event::Connected,
+            Event::Finished(Direction::Up),
+            Event::Finished(Direction::Down),
+            Event::ReadFailed(Direction::Up, 104),
+            Event::ReadFailed(Direction::Down, 104),
+            Event::ReadFailed(Direction::Up, ETIMEDOUT),
+            Event::ReadFailed(Direction::Down, ETIMEDOUT),
+            Event::WriteFailed(Direction::Up, 32),
+            Event::WriteFailed(Direction::Down, 32),
+            Event::Drained,
+            Event::Broken,
+        ];
+        let mut table = String::new();
+        for state in states {
+            writeln!(table, "{state:?}").unwrap();
+            for event in events {
+                let mut session = session_in(state);
+                let command = session.handle(event, Instant::now());
+                if command == Command::Continue && session.state() == state {
+                    continue;
+                }
+                let (to, command) = (session.state(), describe(command));
+                writeln!(table, "  {event:?} => {to:?}: {command}").unwrap();
+            }
+        }
+        insta::assert_snapshot!(table);
+    }
+
+    #[test]
+    fn silence_in_both_directions_ends_an_open_session() {
+        let start = Instant::now();
+        let mut session = session_in(State::Open);
+        assert_eq!(session.poll_timeout(start), Some(start + 1800 * SECOND));
+        let owed = PerDirection::default();
+        assert_eq!(session.handle_timeout(start + 1799 * SECOND, start, owed), Command::Continue);
+        let moved = start + 5 * SECOND;
+        assert_eq!(session.handle_timeout(start + 1800 * SECOND, moved, owed), Command::Continue);
+        let command = session.handle_timeout(moved + 1800 * SECOND, moved, owed);
+        let Command::End(end) = command else { panic!("{command:?}") };
+        assert_eq!((end.reason, end.phase), (EndReason::IdleTimeout, EndPhase::Data));
+        assert!(!end.reset_client && !end.reset_target, "nothing was cut: a FIN will do");
+    }
+
+    #[test]
+    fn a_receiver_that_is_owed_payload_is_reset_when_time_runs_out() {
+        let start = Instant::now();
+        let mut session = session_in(State::Open);
+        let owed = PerDirection { up: false, down: true };
+        let command = session.handle_timeout(start + 1800 * SECOND, start, owed);
+        let Command::End(end) = command else { panic!("{command:?}") };
+        assert!(end.reset_client && !end.reset_target);
+        assert_eq!(end.client_close, CloseKind::Timeout);
+    }
+
+    #[test]
+    fn the_half_closed_timeout_counts_from_the_later_of_fin_and_payload() {
+        let start = Instant::now();
+        let mut session = session_in(State::Open);
+        session.handle(Event::Finished(Direction::Up), start + 10 * SECOND);
+        assert_eq!(session.poll_timeout(start), Some(start + 610 * SECOND));
+        let moved = start + 20 * SECOND;
+        assert_eq!(session.poll_timeout(moved), Some(start + 620 * SECOND));
+        let command = session.handle_timeout(start + 620 * SECOND, moved, PerDirection::default());
+        let Command::End(end) = command else { panic!("{command:?}") };
+        assert_eq!((end.reason, end.phase), (EndReason::HalfCloseTimeout, EndPhase::HalfClosed));
+        assert_eq!(end.first_fin, FirstFin::Client);
+    }
+
+    #[test]
+    fn a_timeout_of_zero_never_comes() {
+        let never =
+            Timeouts { tcp_idle: Duration::ZERO, half_closed: Duration::ZERO, ..timeouts() };
+        let mut session = TcpSession::new(&never);
+        session.handle(Event::Connected, Instant::now());
+        assert_eq!(session.poll_timeout(Instant::now()), None);
+        session.handle(Event::Finished(Direction::Down), Instant::now());
+        assert_eq!(session.poll_timeout(Instant::now()), None);
+    }
+}
