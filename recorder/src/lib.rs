@@ -1,3 +1,6 @@
 //! The recorder: receives the account and the payload, and writes Parquet tables and pcapng files.
 
 #![forbid(unsafe_code)]
+
+pub mod config;
+pub mod exit;
