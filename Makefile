@@ -59,7 +59,7 @@ install: build ## Puts binaries, library, examples and systemd units in place
 	  to='$(DESTDIR)/etc/weir/'$${file##*/}; [[ -e $$to ]] || install -m 644 $$file "$$to"; \
 	done
 	for file in forwarder/dist/weir-forwarder.service recorder/dist/weir-recorder.service; do \
-	  sed 's|/usr/local/bin|$(PREFIX)/bin|' $$file > '$(DESTDIR)$(PREFIX)/lib/systemd/system/'$${file##*/}; \
+	  sed 's|/usr/local/|$(PREFIX)/|' $$file > '$(DESTDIR)$(PREFIX)/lib/systemd/system/'$${file##*/}; \
 	done
 	install -m 644 recorder/dist/sysusers.conf '$(DESTDIR)$(PREFIX)/lib/sysusers.d/weir.conf'
 	install -m 644 recorder/dist/tmpfiles.conf '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/weir.conf'

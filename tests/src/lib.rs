@@ -1,3 +1,14 @@
-//! Whole binaries on loopback: the harness behind the end-to-end tests and the demonstration.
+//! What the end-to-end tests and the demonstration are made of: the real binaries as child
+//! processes in a directory of their own, endpoints that count every byte, and waiting with a
+//! deadline.
+//!
+//! Nothing in here decides whether a test passes; it panics only when the scene cannot be set.
 
 #![forbid(unsafe_code)]
+
+pub mod address;
+pub mod binary;
+pub mod endpoint;
+pub mod process;
+pub mod scene;
+pub mod wait;

@@ -1,0 +1,1 @@
+//! What `make install` puts in place works from there.

@@ -1,0 +1,134 @@
+//! Child processes that never outlive their test, and whose words are kept.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait;
+
+/// A running program; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` with stdout and stderr going to `log` and waits until it says READY=1 as
+    /// systemd would have it.
+    ///
+    /// # Panics
+    /// It cannot be started, or ends before it is ready; the message holds what it wrote.
+    pub fn ready(name: &str, command: &mut Command, log: PathBuf) -> Self {
+        let notify = log.with_extension("notify");
+        // Bound under a path of its own for each start; a leftover of the last one is in the way.
+        drop(fs::remove_file(&notify));
+        let socket = UnixDatagram::bind(&notify).expect("the scene's directory is writable");
+        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("20 ms is not zero");
+        let mut process = Self::start(name, command.env("NOTIFY_SOCKET", &notify), log);
+        wait::until(&format!("{name} is ready"), || {
+            let mut message = [0; 4096];
+            let len = socket.recv(&mut message).unwrap_or(0);
+            if message[..len].windows(7).any(|part| part == b"READY=1") {
+                return Some(());
+            }
+            if let Some(status) = process.exited() {
+                panic!("{name} ended before it was ready ({status}):\n{}", process.log());
+            }
+            None
+        });
+        process
+    }
+
+    /// Starts `command` with stdout and stderr going to the end of `log`.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start(name: &str, command: &mut Command, log: PathBuf) -> Self {
+        let out = File::options().create(true).append(true).open(&log);
+        let out = out.expect("the scene's directory is writable");
+        let err = out.try_clone().expect("a descriptor is free");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        Self { name: name.to_owned(), child, log }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether it has ended, and how.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is our child")
+    }
+
+    /// Sends it a signal; nothing happens if it has ended.
+    ///
+    /// # Panics
+    /// We may not signal our own child.
+    pub fn signal(&self, signal: Signal) {
+        let sent = kill_process(Pid::from_child(&self.child), signal);
+        assert!(matches!(sent, Ok(()) | Err(Errno::SRCH)), "{signal:?} to {}: {sent:?}", self.name);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// It does not end in time.
+    pub fn end(&mut self) -> ExitStatus {
+        let waited = wait::within(wait::DEADLINE, || self.exited());
+        waited.unwrap_or_else(|| panic!("{} does not end:\n{}", self.name, self.log()))
+    }
+
+    /// Asks it to end, and waits for that.
+    ///
+    /// # Panics
+    /// It does not end in time.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.end()
+    }
+
+    /// Kills it without a chance to say a word.
+    pub fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// Its resident memory in bytes.
+    ///
+    /// # Errors
+    /// It has ended, or this is not Linux.
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        let status =
+            fs::read_to_string(Path::new("/proc").join(self.id().to_string()).join("status"))?;
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
+            .map(|kib: u64| kib * 1024)
+            .ok_or_else(|| io::Error::other("its status names no VmRSS"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
