@@ -4,3 +4,6 @@
 
 pub mod config;
 pub mod exit;
+
+pub mod capture;
+pub mod log;

@@ -25,10 +25,18 @@ pub struct Journal {
     file: File,
     last_frame: u64,
     last_crc: u32,
-    durable_frame: u64,
+    durable: Durable,
     unsynced: VecDeque<Frame>,
     unsynced_bytes: usize,
     poison: Option<String>,
+}
+
+/// The last frame that is durable, and where it ends in the newest segment.
+#[derive(Debug, Clone, Copy)]
+struct Durable {
+    frame: u64,
+    crc: u32,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -89,6 +97,11 @@ impl Journal {
             first_frame: segments[0].first_frame,
             last_frame: tail.last_frame,
         };
+        let durable = Durable {
+            frame: tail.last_frame,
+            crc: tail.last_crc,
+            bytes: segments.back().map_or(0, |newest| newest.bytes),
+        };
         let journal = Self {
             dir: dir.to_owned(),
             _lock: lock,
@@ -98,7 +111,7 @@ impl Journal {
             file,
             last_frame: tail.last_frame,
             last_crc: tail.last_crc,
-            durable_frame: tail.last_frame,
+            durable,
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
             poison: None,
@@ -144,17 +157,18 @@ impl Journal {
     /// fdatasync failed, now or earlier. The frames it was for stay in [`Self::unsynced`].
     pub fn sync(&mut self) -> Result<u64, JournalError> {
         self.usable()?;
-        if self.durable_frame < self.last_frame {
+        if self.durable.frame < self.last_frame {
             let synced = self.file.sync_data();
             if let Err(error) = synced {
                 self.poison = Some(format!("fdatasync failed: {error}"));
                 return Err(JournalError::io("fdatasync", &self.newest().path)(error));
             }
-            self.durable_frame = self.last_frame;
+            self.durable =
+                Durable { frame: self.last_frame, crc: self.last_crc, bytes: self.newest().bytes };
             self.unsynced.clear();
             self.unsynced_bytes = 0;
         }
-        Ok(self.durable_frame)
+        Ok(self.durable.frame)
     }
 
     /// Ends the current segment and begins a new one, durably; without a frame in the current one
@@ -170,6 +184,7 @@ impl Journal {
         }
         match new_segment(&self.dir, self.id, &self.settings.heading, next, self.last_crc) {
             Ok((segment, file)) => {
+                self.durable.bytes = segment.bytes;
                 self.segments.push_back(segment);
                 self.file = file;
                 Ok(())
@@ -182,6 +197,36 @@ impl Journal {
                 Err(error)
             }
         }
+    }
+
+    /// Takes back every frame that is not durable, whose numbers will be used again, and makes a
+    /// journal that answers [`JournalError::Poisoned`] usable again if the disk lets it: the newest
+    /// segment is cut after its last durable frame, through a descriptor that has seen no error.
+    /// Returns the frames, oldest first, for whoever wants to append them again.
+    ///
+    /// # Errors
+    /// The cut could not be made durable; nothing is taken back.
+    pub fn retreat(&mut self) -> Result<Vec<Frame>, JournalError> {
+        let successor = self.dir.join(file_name(self.last_frame + 1));
+        if successor != self.newest().path && successor.exists() {
+            fs::remove_file(&successor).map_err(JournalError::io("remove", &successor))?;
+            directory::sync(&self.dir)?;
+        }
+        let Durable { frame, crc, bytes } = self.durable;
+        self.file = cut_and_sync(&self.newest().path, bytes)?;
+        if let Some(newest) = self.segments.back_mut() {
+            newest.bytes = bytes;
+        }
+        self.last_frame = frame;
+        self.last_crc = crc;
+        self.unsynced_bytes = 0;
+        self.poison = None;
+        Ok(self.unsynced.drain(..).collect())
+    }
+
+    /// Whether the journal answers [`JournalError::Poisoned`] until [`Self::retreat`] succeeds.
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.is_some()
     }
 
     /// Deletes every segment whose last frame is at most `frame`, but never the newest.
@@ -226,7 +271,7 @@ impl Journal {
 
     /// The newest frame that is durable.
     pub fn durable_frame(&self) -> u64 {
-        self.durable_frame
+        self.durable.frame
     }
 
     /// The frames that were appended since the last sync, oldest first.

@@ -24,7 +24,8 @@
 //! - *Sync* is one fdatasync for all frames since the last. Until then their payloads stay in
 //!   memory ([`Journal::unsynced`]), at most [`Settings::group_bytes`] of them: an append beyond
 //!   that syncs first. A failed fdatasync is final, because the kernel may have dropped the pages
-//!   it could not write: the journal answers [`JournalError::Poisoned`] from then on.
+//!   it could not write: the journal answers [`JournalError::Poisoned`] until
+//!   [`Journal::retreat`] has cut the segment back to its last durable frame.
 //! - *A new segment* is written as `<name>.new`, header and all, fsynced, renamed, the directory
 //!   fsynced, and only then used; the segment before it was fdatasynced first. So a segment found
 //!   under its name has a whole header, and only the newest can have a torn tail.

@@ -143,6 +143,24 @@ fn unsynced_frames_are_bounded_by_the_group() {
     assert_eq!((journal.durable_frame(), journal.unsynced().len()), (4, 1));
 }
 
+#[test]
+fn a_retreat_takes_back_what_is_not_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(&dir, 1 << 20);
+    append(&mut journal, "one");
+    journal.sync().unwrap();
+    let crc = journal.last_crc();
+    append(&mut journal, "two");
+    append(&mut journal, "three");
+    let taken_back = journal.retreat().unwrap();
+    let payloads: Vec<_> = taken_back.iter().map(|frame| &frame.payload[..]).collect();
+    assert_eq!(payloads, [&b"two"[..], b"three"]);
+    assert_eq!((journal.last_frame(), journal.last_crc()), (1, crc));
+    append(&mut journal, "2.0");
+    let durable = journal.sync().unwrap();
+    assert_eq!(texts(&mut Reader::open(dir.path(), 1).unwrap(), durable), ["one", "2.0"]);
+}
+
 fn open(dir: &tempfile::TempDir, segment_bytes: u64) -> Journal {
     let settings = Settings { segment_bytes, ..Settings::new(SpoolId(1)) };
     Journal::open(dir.path(), settings).unwrap().0

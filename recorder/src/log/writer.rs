@@ -1,0 +1,265 @@
+//! The log's thread: appends, makes durable in groups, and tells who waits.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use journal::{Journal, JournalError};
+use prost::Message;
+use schemas::table::Event;
+use schemas::vocab::{Severity, Timestamp};
+use schemas::wire::{FrameKind, Rows};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::marks::{Mark, Marks};
+use super::{
+    GROUP_BYTES, GROUP_INTERVAL, LogError, Progress, RETRY_INTERVAL, ReceivedFrame, Request,
+    SealedSegment,
+};
+
+pub(super) struct Writer {
+    journal: Journal,
+    /// What is durable.
+    marks: Marks,
+    group: Group,
+    trouble: Option<Trouble>,
+}
+
+/// What was appended and is not durable yet.
+#[derive(Default)]
+struct Group {
+    marks: Marks,
+    waiting: Vec<Waiting>,
+    /// Bytes in the queue count until they are durable.
+    rooms: Vec<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+enum Waiting {
+    Stream(Arc<watch::Sender<Progress>>, u64),
+    Rows(oneshot::Sender<Result<(), LogError>>),
+}
+
+/// The disk refuses.
+struct Trouble {
+    reason: String,
+    last_try: Instant,
+    /// Something could be appended since.
+    appended: bool,
+}
+
+impl Writer {
+    pub(super) fn new(journal: Journal, marks: Marks) -> Self {
+        Self { journal, marks, group: Group::default(), trouble: None }
+    }
+
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut last_commit = Instant::now();
+        while let Some(request) = requests.recv().await {
+            let deadline = last_commit + GROUP_INTERVAL;
+            let mut going_on = self.handle(request);
+            while going_on && self.group.bytes < GROUP_BYTES {
+                // Elapsed, or every handle is gone: either way the group is complete.
+                let Ok(Some(request)) = timeout_at(deadline, requests.recv()).await else { break };
+                going_on = self.handle(request);
+            }
+            drop(self.commit());
+            last_commit = Instant::now();
+            if !going_on {
+                break;
+            }
+        }
+    }
+
+    /// Does as asked; false: to stop. Answers nobody waits for any more are dropped.
+    fn handle(&mut self, request: Request) -> bool {
+        match request {
+            Request::Received(frame) => self.receive(frame),
+            Request::Rows { payload, done, room } => match self.append(FrameKind::Rows, payload) {
+                Ok(()) => {
+                    self.group.rooms.push(room);
+                    self.group.waiting.push(Waiting::Rows(done));
+                }
+                Err(error) => drop(done.send(Err(error))),
+            },
+            Request::Mark { spool, done } => {
+                let mark = self.settle().map(|()| self.marks.get(&spool).copied());
+                drop(done.send(mark));
+            }
+            Request::Seal { done } => drop(done.send(self.seal())),
+            Request::RemoveThrough { frame, done } => {
+                let removed = self.journal.remove_through(frame);
+                drop(done.send(removed.map_err(|error| LogError::Storage(error.to_string()))));
+            }
+            Request::Stop => return false,
+        }
+        true
+    }
+
+    fn receive(&mut self, received: ReceivedFrame) {
+        let ReceivedFrame { payload, node, boot, spool, mark, may_begin, progress, room } =
+            received;
+        let last = self.group.marks.get(&spool).or_else(|| self.marks.get(&spool)).copied();
+        let follows = last.is_some_and(|last| mark.frame == last.frame + 1);
+        let begins = may_begin && last.is_none_or(|last| mark.frame > last.frame);
+        if !follows && !begins {
+            // The frame before it was refused, and its connection knows.
+            return;
+        }
+        let mut appended = Ok(());
+        if !follows {
+            let event = Rows {
+                events: vec![begin_event(node.as_str(), boot.as_str(), spool, last, mark.frame)],
+                ..Rows::default()
+            };
+            appended = self.append(FrameKind::Rows, event.encode_to_vec().into());
+        }
+        match appended.and_then(|()| self.append(FrameKind::Received, payload)) {
+            Ok(()) => {
+                self.group.marks.insert(spool, mark);
+                self.group.rooms.push(room);
+                self.group.waiting.push(Waiting::Stream(progress, mark.frame));
+            }
+            Err(error) => drop(progress.send_replace(Err(error))),
+        }
+    }
+
+    fn append(&mut self, kind: FrameKind, payload: Bytes) -> Result<(), LogError> {
+        self.mend()?;
+        let bytes = payload.len();
+        match self.journal.append(kind, payload) {
+            Ok(_) => {
+                self.group.bytes += bytes;
+                if let Some(trouble) = &mut self.trouble {
+                    trouble.appended = true;
+                }
+                Ok(())
+            }
+            Err(error) => Err(self.refused(&error)),
+        }
+    }
+
+    /// Makes the group durable and tells everyone who waits for it.
+    fn commit(&mut self) -> Result<(), LogError> {
+        if self.group.waiting.is_empty() {
+            return Ok(());
+        }
+        match self.journal.sync() {
+            Ok(_) => {
+                let group = std::mem::take(&mut self.group);
+                self.marks.extend(group.marks);
+                for waiting in group.waiting {
+                    match waiting {
+                        Waiting::Stream(progress, frame) => drop(progress.send_replace(Ok(frame))),
+                        Waiting::Rows(done) => drop(done.send(Ok(()))),
+                    }
+                }
+                if self.trouble.take_if(|trouble| trouble.appended).is_some() {
+                    tracing::info!("the log can be written again");
+                }
+                Ok(())
+            }
+            Err(error) => Err(self.refused(&error)),
+        }
+    }
+
+    /// Commits, so that the marks are all there is.
+    fn settle(&mut self) -> Result<(), LogError> {
+        self.mend()?;
+        self.commit()
+    }
+
+    fn seal(&mut self) -> Result<Vec<SealedSegment>, LogError> {
+        self.settle()?;
+        let done = self.journal.seal().map_err(|error| self.refused(&error));
+        let mut segments: Vec<_> = self
+            .journal
+            .segments()
+            .map(|s| SealedSegment {
+                path: s.path,
+                first_frame: s.first_frame,
+                last_frame: s.last_frame,
+            })
+            .collect();
+        segments.pop();
+        // A full disk is the reason to publish what is sealed already, which makes room.
+        if segments.is_empty() { done.map(|()| segments) } else { Ok(segments) }
+    }
+
+    /// Before anything is written: cuts back what a failed fdatasync left, and spares a disk that
+    /// refused a moment ago.
+    fn mend(&mut self) -> Result<(), LogError> {
+        let Some(trouble) = &mut self.trouble else { return Ok(()) };
+        if trouble.last_try.elapsed() < RETRY_INTERVAL {
+            return Err(LogError::Storage(trouble.reason.clone()));
+        }
+        trouble.last_try = Instant::now();
+        if self.journal.is_poisoned() {
+            self.journal.retreat().map_err(|error| LogError::Storage(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// The disk refused: says so once, and if the whole group is lost with it, tells the group.
+    fn refused(&mut self, error: &JournalError) -> LogError {
+        let reason = error.to_string();
+        if self.trouble.is_none() {
+            tracing::error!("{reason}; forwarders keep their account until this is mended");
+        }
+        self.trouble =
+            Some(Trouble { reason: reason.clone(), last_try: Instant::now(), appended: false });
+        let refusal = LogError::Storage(reason);
+        if self.journal.is_poisoned() {
+            for waiting in std::mem::take(&mut self.group).waiting {
+                match waiting {
+                    Waiting::Stream(progress, _) => {
+                        drop(progress.send_replace(Err(refusal.clone())));
+                    }
+                    Waiting::Rows(done) => drop(done.send(Err(refusal.clone()))),
+                }
+            }
+        }
+        refusal
+    }
+}
+
+/// A spool begins here, or goes on behind a gap.
+fn begin_event(
+    node: &str,
+    boot: &str,
+    spool: schemas::vocab::SpoolId,
+    last: Option<Mark>,
+    first: u64,
+) -> Event {
+    let (severity, kind, message) = match last {
+        None if first == 1 => {
+            (Severity::Info, "stream_start", format!("the stream of spool {spool} begins"))
+        }
+        None => (
+            Severity::Warning,
+            "stream_start",
+            format!(
+                "the stream of spool {spool} begins at frame {first}: this recorder never saw the frames before"
+            ),
+        ),
+        Some(last) => (
+            Severity::Error,
+            "spool_gap",
+            format!(
+                "frames {} to {} of spool {spool} are lost: the forwarder holds nothing before frame {first}",
+                last.frame + 1,
+                first - 1
+            ),
+        ),
+    };
+    Event {
+        node: node.to_owned(),
+        boot: boot.to_owned(),
+        ts: Timestamp::from_system(SystemTime::now()).0,
+        severity: severity.as_str().to_owned(),
+        kind: kind.to_owned(),
+        message,
+        ..Event::default()
+    }
+}
