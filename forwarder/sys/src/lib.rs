@@ -1,1 +1,4 @@
 //! System calls behind safe functions; the only unsafe code of the workspace.
+
+pub mod datagram;
+pub mod option;
