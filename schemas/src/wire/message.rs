@@ -336,6 +336,9 @@ pub struct CaptureMark {
     /// When, in nanoseconds since 1970 UTC.
     #[prost(int64, tag = 4)]
     pub time_ns: i64,
+    /// How much of this direction's stream was received before it, in bytes.
+    #[prost(uint64, tag = 5)]
+    pub offset: u64,
 }
 
 /// A captured session ended.
