@@ -24,7 +24,9 @@ impl<'d> Document<'d> {
         for error in errors {
             let span = error.span().unwrap_or(text.len()..text.len());
             let message = format!("this is not TOML: {}", error.message());
-            findings.fault(span, Refusal::new(message, ""));
+            const HELP: &str = "a line is key = value, [section] or [[entry]]; a text stands in \
+                                double quotes: \"text\"";
+            findings.fault(span, Refusal::new(message, HELP));
         }
         Self { root }
     }

@@ -1,14 +1,51 @@
 //! The configuration as meant: a [`Config`] cannot be wrong, because only a file without faults
 //! becomes one.
+//!
+//! ```text
+//! source --Document--> tree --raw--> values with places --check, resolve--> Config
+//! ```
+//!
+//! [`Config::parse`] goes all the way and gathers every fault on it; [`Config::judge`] asks the
+//! rules; [`start_only_changes`] says what a reload cannot do.
 
-use std::net::SocketAddr;
+mod address;
+mod check;
+mod keys;
+mod leaf;
+mod raw;
+mod reach;
+mod reload;
+mod resolve;
+mod verdict;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+pub use keys::{KEYS, LATER};
+pub use reload::{ListenerChanges, listener_changes, start_only_changes};
+use schemas::config::Diagnostics;
+pub use schemas::config::{show_duration, show_size};
 use schemas::vocab::{CustomerName, NodeName, RuleName, ServiceName, Transport};
 
-/// Everything a forwarder is told.
+pub use verdict::Verdict;
+
+/// What `accounting.table` may be.
+pub const TABLE_SLOTS: RangeInclusive<u64> = 64..=4_194_304;
+
+/// What the meaning of a file depends on besides the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// The machine's name, the default of `node`.
+    pub host_name: String,
+    /// The addresses of the machine's interfaces: a target among them may be our own listener.
+    pub local_addresses: Vec<IpAddr>,
+}
+
+/// Everything a forwarder is told. Only [`Config::parse`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// This forwarder's name.
@@ -27,6 +64,26 @@ pub struct Config {
     pub services: Vec<Service>,
     /// The rules in the order of the file; the first match wins, no match is a block.
     pub rules: Vec<Rule>,
+    /// What the file's author may have meant differently; never a fault.
+    pub warnings: Diagnostics,
+    /// For each service, the rules that apply to it, as indices into `rules`.
+    rules_of: Vec<Vec<usize>>,
+}
+
+impl Config {
+    /// Where the sessions go that a rule passes to a service, both given by index; the targets of
+    /// a rule that blocks are the service's, and never asked for.
+    pub fn targets(&self, service: usize, rule: usize) -> &[Target] {
+        match &self.rules[rule].action {
+            Action::Pass(pass) if !pass.targets.is_empty() => &pass.targets,
+            Action::Pass(_) | Action::Block => &self.services[service].targets,
+        }
+    }
+
+    /// The rules that are asked for a client of a service, first to last, as indices.
+    pub fn rules_of(&self, service: usize) -> &[usize] {
+        &self.rules_of[service]
+    }
 }
 
 /// Where the account goes.
@@ -60,7 +117,8 @@ pub struct Accounting {
     pub table_slots: usize,
 }
 
-/// Deadlines of a session. A duration of zero means never.
+/// Deadlines of a session. For `half_closed` and `tcp_idle`, zero means never; `drain` may be zero
+/// and then ends sessions at once; the others are never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// For one dial of a target.
@@ -96,6 +154,13 @@ pub struct Listener {
     pub address: SocketAddr,
 }
 
+impl fmt::Display for Listener {
+    /// As the file has it: `tcp://127.0.0.1:8080`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.transport, self.address)
+    }
+}
+
 /// Whom we dial.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -103,6 +168,16 @@ pub enum Target {
     Address(SocketAddr),
     /// A host name and port, looked up for each dial.
     Name(String, u16),
+}
+
+impl fmt::Display for Target {
+    /// As the file has it: `10.0.0.5:80`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
 }
 
 /// An ordered match with a verdict.
@@ -156,6 +231,18 @@ pub enum CaptureMode {
     Full,
 }
 
+impl fmt::Display for CaptureMode {
+    /// As the file has it: `prefix 64 KiB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Headers => f.write_str("headers"),
+            Self::Prefix(bytes) => write!(f, "prefix {}", show_size(*bytes)),
+            Self::Full => f.write_str("full"),
+        }
+    }
+}
+
 /// Which moments of a session a rule logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogChoice {
@@ -165,4 +252,25 @@ pub struct LogChoice {
     pub disconnect: bool,
     /// Failures to reach a target.
     pub error: bool,
+}
+
+impl LogChoice {
+    /// The moments of both.
+    const fn and(self, other: Self) -> Self {
+        Self {
+            connect: self.connect || other.connect,
+            disconnect: self.disconnect || other.disconnect,
+            error: self.error || other.error,
+        }
+    }
+}
+
+impl fmt::Display for LogChoice {
+    /// As the file has it, without brackets: `connect, error`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moments =
+            [(self.connect, "connect"), (self.disconnect, "disconnect"), (self.error, "error")];
+        let chosen = moments.iter().filter(|(chosen, _)| *chosen).map(|(_, moment)| *moment);
+        f.write_str(&chosen.collect::<Vec<_>>().join(", "))
+    }
 }

@@ -1,0 +1,88 @@
+//! Every key of the configuration file, by its path.
+//!
+//! The reference documentation and the reader of the file are both checked against this list. Keys of `[[service]]` and `[[rule]]` have the paths `service.x` and `rule.x`.
+
+/// Keys that this version reads.
+pub const KEYS: &[&str] = &[
+    "node",
+    "recorder",
+    "recorder.endpoint",
+    "recorder.spool",
+    "recorder.spool_max",
+    "recorder.when_full",
+    "accounting",
+    "accounting.slot",
+    "accounting.table",
+    "admin",
+    "admin.socket",
+    "timeouts",
+    "timeouts.connect",
+    "timeouts.half_closed",
+    "timeouts.tcp_idle",
+    "timeouts.udp_idle",
+    "timeouts.drain",
+    "service",
+    "service.name",
+    "service.listen",
+    "service.target",
+    "rule",
+    "rule.name",
+    "rule.services",
+    "rule.from",
+    "rule.action",
+    "rule.target",
+    "rule.customer",
+    "rule.capture",
+    "rule.log",
+    "rule.timeouts",
+    "rule.timeouts.connect",
+    "rule.timeouts.half_closed",
+    "rule.timeouts.tcp_idle",
+    "rule.timeouts.udp_idle",
+];
+
+/// Keys that the design names and a later version reads. They are refused by name, so that nobody
+/// believes a limit to be in force that is not.
+pub const LATER: &[&str] = &[
+    "threads",
+    "log",
+    "dns",
+    "tcp",
+    "alert",
+    "admin.metrics",
+    "recorder.tls",
+    "timeouts.preread",
+    "timeouts.resolve",
+    "timeouts.max_duration",
+    "service.balance",
+    "service.health",
+    "service.proxy_protocol",
+    "service.source",
+    "service.max_udp_sessions",
+    "rule.limit",
+    "rule.transport",
+    "rule.not_from",
+    "rule.client_port",
+    "rule.server_name",
+    "rule.source",
+    "rule.proxy_protocol",
+    "rule.udp_replies",
+    "rule.refuse",
+    "rule.unknown_name",
+    "rule.capture_when_behind",
+    "rule.quota",
+    "rule.timeouts.preread",
+    "rule.timeouts.resolve",
+    "rule.timeouts.max_duration",
+    "rule.timeouts.drain",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_in_both_lists() {
+        assert!(LATER.iter().all(|key| !KEYS.contains(key)));
+    }
+}

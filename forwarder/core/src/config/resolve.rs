@@ -1,0 +1,169 @@
+//! From a file to its meaning.
+
+use schemas::config::{Diagnostic, Diagnostics, Document, Findings};
+use sha2::{Digest, Sha256};
+use toml::Spanned;
+
+use super::leaf::Leaf;
+use super::raw::{self, File};
+use super::{
+    Accounting, Action, Config, Environment, Pass, Recorder, Rule, Service, Target, Timeouts,
+};
+use super::{check, reach};
+
+/// Every default of the reference documentation, in the same words.
+const DEFAULTS: &str = include_str!("defaults.toml");
+
+impl Config {
+    /// Reads a configuration. `file` is its name in what is reported.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, each with its place and what to write instead.
+    /// What is only doubtful is in [`Config::warnings`].
+    pub fn parse(source: &str, file: &str, environment: &Environment) -> Result<Self, Diagnostics> {
+        let mut malformed = Findings::new(source);
+        let document = Document::parse(source, &mut malformed);
+        let mut findings = Findings::new(source);
+        let raw = File::read(&document, &mut findings);
+        if malformed.has_faults() {
+            return Err(beside(
+                source,
+                malformed.into_diagnostics(file),
+                findings.into_diagnostics(file),
+            ));
+        }
+        check::check(&raw, environment, &mut findings);
+        if findings.has_faults() {
+            return Err(findings.into_diagnostics(file));
+        }
+        let mut config = meaning(&raw, source, environment)
+            .expect("in a file without faults every required key has a value");
+        reach::warn(&config, &raw, &mut findings);
+        config.warnings = findings.into_diagnostics(file);
+        Ok(config)
+    }
+}
+
+/// The faults of malformed TOML, and those of the values that can still be trusted: what the
+/// reader made of a malformed line is its guess, and behind a malformed `[header]` all keys seem
+/// to belong to another section.
+fn beside(source: &str, mut malformed: Diagnostics, values: Diagnostics) -> Diagnostics {
+    let line = |found: &Diagnostic| found.place.as_ref().map_or(usize::MAX, |place| place.line);
+    malformed.list.dedup_by_key(|found| line(found));
+    let lines: Vec<usize> = malformed.list.iter().map(line).collect();
+    let is_header = |line: &usize| {
+        source.lines().nth(line - 1).is_some_and(|text| text.trim_start().starts_with('['))
+    };
+    let last = lines.iter().copied().find(is_header).unwrap_or(usize::MAX);
+    let trusted = |found: &Diagnostic| line(found) < last && !lines.contains(&line(found));
+    malformed.list.extend(values.list.into_iter().filter(trusted));
+    malformed.list.sort_by_key(line);
+    malformed
+}
+
+/// The meaning of a file without faults.
+fn meaning(file: &File, source: &str, environment: &Environment) -> Option<Config> {
+    let mut none = Findings::new(DEFAULTS);
+    let defaults = File::read(&Document::parse(DEFAULTS, &mut none), &mut none);
+    let services: Vec<Service> = file.services.iter().map(service).collect::<Option<_>>()?;
+    let timeouts = Timeouts::of(&file.timeouts, &Timeouts::of_defaults(&defaults.timeouts)?);
+    let rule_defaults = defaults.rules.first()?;
+    let rules: Vec<Rule> =
+        file.rules.iter().map(|raw| rule(raw, rule_defaults, &timeouts)).collect::<Option<_>>()?;
+    let rules_of = services.iter().map(|service| applying(&rules, service)).collect();
+    Some(Config {
+        node: match file.node.value() {
+            Some(node) => node.clone(),
+            None => environment.host_name.parse().ok()?,
+        },
+        revision: revision(source),
+        recorder: recorder(&file.recorder, &defaults.recorder)?,
+        accounting: Accounting {
+            slot_len_s: or(&file.accounting.slot, &defaults.accounting.slot)?,
+            table_slots: or(&file.accounting.table, &defaults.accounting.table)?.try_into().ok()?,
+        },
+        admin_socket: or(&file.admin.socket, &defaults.admin.socket)?,
+        timeouts,
+        services,
+        rules,
+        rules_of,
+        warnings: Diagnostics::none(""),
+    })
+}
+
+/// The first 16 hexadecimal digits of the file's SHA-256.
+fn revision(source: &str) -> String {
+    Sha256::digest(source).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the file says, or else the default.
+fn or<T: Clone>(leaf: &Leaf<T>, default: &Leaf<T>) -> Option<T> {
+    leaf.value().or(default.value()).cloned()
+}
+
+fn recorder(file: &raw::Recorder, defaults: &raw::Recorder) -> Option<Recorder> {
+    Some(Recorder {
+        socket: or(&file.endpoint, &defaults.endpoint)?,
+        spool: or(&file.spool, &defaults.spool)?,
+        spool_max_bytes: or(&file.spool_max, &defaults.spool_max)?,
+        when_full: or(&file.when_full, &defaults.when_full)?,
+    })
+}
+
+impl Timeouts {
+    fn of_defaults(raw: &raw::Timeouts) -> Option<Self> {
+        Some(Self {
+            connect: *raw.connect.value()?,
+            half_closed: *raw.half_closed.value()?,
+            tcp_idle: *raw.tcp_idle.value()?,
+            udp_idle: *raw.udp_idle.value()?,
+            drain: *raw.drain.value()?,
+        })
+    }
+
+    fn of(raw: &raw::Timeouts, otherwise: &Self) -> Self {
+        Self {
+            connect: raw.connect.value().copied().unwrap_or(otherwise.connect),
+            half_closed: raw.half_closed.value().copied().unwrap_or(otherwise.half_closed),
+            tcp_idle: raw.tcp_idle.value().copied().unwrap_or(otherwise.tcp_idle),
+            udp_idle: raw.udp_idle.value().copied().unwrap_or(otherwise.udp_idle),
+            drain: raw.drain.value().copied().unwrap_or(otherwise.drain),
+        }
+    }
+}
+
+fn service(raw: &raw::Service) -> Option<Service> {
+    Some(Service {
+        name: raw.name.value()?.clone(),
+        listeners: raw.listen.entries().iter().flat_map(|entry| entry.get_ref().clone()).collect(),
+        targets: targets(&raw.target),
+    })
+}
+
+fn targets(raw: &Leaf<Vec<Spanned<Target>>>) -> Vec<Target> {
+    raw.entries().iter().map(|target| target.get_ref().clone()).collect()
+}
+
+fn rule(raw: &raw::Rule, defaults: &raw::Rule, timeouts: &Timeouts) -> Option<Rule> {
+    Some(Rule {
+        name: raw.name.value()?.clone(),
+        services: raw.services.entries().iter().map(|name| name.get_ref().clone()).collect(),
+        from: raw.from.entries().iter().map(|net| *net.get_ref()).collect(),
+        customer: raw.customer.value().cloned(),
+        log: or(&raw.log, &defaults.log)?,
+        action: match raw.action.value()? {
+            raw::Action::Block => Action::Block,
+            raw::Action::Pass => Action::Pass(Pass {
+                targets: targets(&raw.target),
+                capture: or(&raw.capture, &defaults.capture)?,
+                timeouts: Timeouts::of(&raw.timeouts, timeouts),
+            }),
+        },
+    })
+}
+
+/// The indices of the rules that apply to a service.
+fn applying(rules: &[Rule], service: &Service) -> Vec<usize> {
+    let applies = |rule: &Rule| rule.services.is_empty() || rule.services.contains(&service.name);
+    (0..rules.len()).filter(|index| applies(&rules[*index])).collect()
+}

@@ -1,0 +1,171 @@
+//! The configuration as its author meets it: files that are taken, and what is said about those
+//! that are not. Each file has its answer beside it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use forwarder_core::config::{
+    Config, Environment, KEYS, LATER, Listener, listener_changes, start_only_changes,
+};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+
+fn environment() -> Environment {
+    Environment {
+        host_name: "edge-1".to_owned(),
+        local_addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+    }
+}
+
+/// The files of a directory beside this one, by name.
+fn files(directory: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(directory);
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().unwrap() == "toml").collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+fn assert_answer(file: &Path, answer: &str) {
+    insta::with_settings!({
+        snapshot_path => file.parent().unwrap(),
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        insta::assert_snapshot!(file.file_stem().unwrap().to_str().unwrap(), answer);
+    });
+}
+
+#[test]
+fn good_files_mean_what_they_say() {
+    for file in files("valid") {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let config = Config::parse(&fs::read_to_string(&file).unwrap(), name, &environment());
+        let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+        let warnings = config.warnings.to_string();
+        assert_answer(&file, &format!("{warnings}{config:#?}"));
+    }
+}
+
+#[test]
+fn every_fault_is_told_with_its_place_and_what_to_write_instead() {
+    for file in files("invalid") {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let mut environment = environment();
+        if name == "empty.toml" {
+            environment.host_name = "my host".to_owned();
+        }
+        let source = fs::read_to_string(&file).unwrap();
+        let faults = Config::parse(&source, name, &environment).expect_err(name);
+        assert!(faults.has_faults());
+        assert_answer(&file, &faults.to_string());
+    }
+}
+
+/// Every path that a reader asks for, as its own answer to an unknown key lists them.
+fn keys_asked_for(section: &str) -> Vec<String> {
+    let header = match section {
+        "" => String::new(),
+        "service" | "rule" => format!("[[{section}]]\n"),
+        "rule.timeouts" => "[[rule]]\n[rule.timeouts]\n".to_owned(),
+        _ => format!("[{section}]\n"),
+    };
+    let faults = Config::parse(&format!("{header}zzzz = 1"), "f", &environment()).unwrap_err();
+    let fault = faults.list.iter().find(|fault| fault.message.contains("zzzz")).unwrap();
+    let (_, listed) = fault.help.as_ref().unwrap().split_once("are: ").unwrap();
+    let path =
+        |key| if section.is_empty() { String::from(key) } else { format!("{section}.{key}") };
+    listed.split(", ").map(path).collect()
+}
+
+#[test]
+fn the_list_of_keys_is_what_the_reader_asks_for() {
+    let sections =
+        ["", "recorder", "accounting", "admin", "timeouts", "service", "rule", "rule.timeouts"];
+    let mut asked: Vec<String> = sections.into_iter().flat_map(keys_asked_for).collect();
+    let mut listed = KEYS.to_vec();
+    asked.sort();
+    listed.sort_unstable();
+    assert_eq!(asked, listed);
+}
+
+#[test]
+fn a_key_of_a_later_version_is_refused_by_name() {
+    for key in LATER {
+        let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let header = match section {
+            "" => String::new(),
+            "service" | "rule" => format!("[[{section}]]\n"),
+            "rule.timeouts" => "[[rule]]\n[rule.timeouts]\n".to_owned(),
+            _ => format!("[{section}]\n"),
+        };
+        let faults = Config::parse(&format!("{header}{name} = 1"), "f", &environment());
+        let expected = format!("{key} is not supported by this version yet");
+        let faults = faults.unwrap_err();
+        assert!(faults.list.iter().any(|fault| fault.message == expected), "{faults}");
+    }
+}
+
+#[test]
+fn only_start_only_keys_are_named_when_a_reload_is_refused() {
+    let read = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid").join(name);
+        Config::parse(&fs::read_to_string(path).unwrap(), name, &environment()).unwrap()
+    };
+    let (few, every) = (read("ten-lines.toml"), read("every-key.toml"));
+    assert_eq!(
+        start_only_changes(&few, &every),
+        ["node", "recorder.spool", "accounting.slot", "accounting.table", "admin.socket"]
+    );
+    assert!(start_only_changes(&few, &read("doubtful.toml")).is_empty());
+    let changes = listener_changes(&few, &read("doubtful.toml"));
+    let shown = |listeners: &[(Listener, _)]| {
+        listeners.iter().map(|(listener, _)| listener.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&changes.added), ["tcp://127.0.0.1:8080", "tcp://127.0.0.1:25"]);
+    assert_eq!(shown(&changes.removed), ["tcp://0.0.0.0:8080"]);
+    assert!(listener_changes(&few, &few).is_empty());
+}
+
+fn all_sources() -> Vec<String> {
+    let files = files("valid").into_iter().chain(files("invalid"));
+    files.map(|file| fs::read_to_string(file).unwrap()).collect()
+}
+
+/// Parsing must end in a configuration or in faults that can be shown.
+fn parse(source: &str) -> Result<(), TestCaseError> {
+    if let Err(faults) = Config::parse(source, "f", &environment()) {
+        prop_assert!(faults.has_faults());
+        prop_assert!(!faults.to_string().is_empty());
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn noise_never_panics(noise in ".{0,300}") {
+        parse(&noise)?;
+    }
+
+    #[test]
+    fn a_mutated_file_never_panics(
+        source in prop::sample::select(all_sources()),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..20, "[\\[\\]{}=\"'.,a0-9\n é-]{0,4}"), 1..5),
+    ) {
+        let mut source: Vec<char> = source.chars().collect();
+        for (at, remove, insert) in edits {
+            let at = at.index(source.len() + 1);
+            let end = (at + remove).min(source.len());
+            source.splice(at..end, insert.chars());
+        }
+        parse(&source.into_iter().collect::<String>())?;
+    }
+
+    #[test]
+    fn lines_of_two_files_shuffled_together_never_panic(
+        lines in prop::collection::vec(prop::sample::select(all_sources().concat().lines().map(str::to_owned).collect::<Vec<_>>()), 0..60),
+    ) {
+        parse(&lines.join("\n"))?;
+    }
+}
