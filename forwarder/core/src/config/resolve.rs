@@ -164,6 +164,5 @@ fn rule(raw: &raw::Rule, defaults: &raw::Rule, timeouts: &Timeouts) -> Option<Ru
 
 /// The indices of the rules that apply to a service.
 fn applying(rules: &[Rule], service: &Service) -> Vec<usize> {
-    let applies = |rule: &Rule| rule.services.is_empty() || rule.services.contains(&service.name);
-    (0..rules.len()).filter(|index| applies(&rules[*index])).collect()
+    (0..rules.len()).filter(|index| rules[*index].covers(&service.name)).collect()
 }

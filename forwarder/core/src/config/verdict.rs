@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Action, Config, Rule};
+use super::{Action, Config};
 
 /// The answer of the rules about one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Config {
     /// There is no service with that index.
     pub fn judge(&self, service: usize, client: IpAddr) -> Verdict {
         let client = client.to_canonical();
-        let first = self.rules_of(service).iter().find(|rule| self.rules[**rule].is_for(client));
+        let first = self.rules_of(service).iter().find(|rule| self.rules[**rule].matches(client));
         match first {
             None => Verdict::Block { rule: None },
             Some(&rule) => match self.rules[rule].action {
@@ -35,12 +35,6 @@ impl Config {
                 Action::Pass(_) => Verdict::Pass { rule },
             },
         }
-    }
-}
-
-impl Rule {
-    fn is_for(&self, client: IpAddr) -> bool {
-        self.from.is_empty() || self.from.iter().any(|net| net.contains(&client))
     }
 }
 
