@@ -1,8 +1,27 @@
-//! The account of every session.
+//! The account of every session: how it is kept, how it becomes rows, how it outlives its process.
 //!
-//! Data threads only store numbers into a counter table of atomics (on tmpfs, so that they outlive
-//! the process); one thread makes rows of them.
+//! Data threads only store numbers into a [`CounterTable`] of atomics, which the shell maps from
+//! tmpfs so that it outlives the process. One thread, the journal thread, makes rows of them: the
+//! [`Ledger`] takes the next row number, notes it in the table, appends a frame to the spool, and
+//! frees what has ended. After a kill the next start opens the old table as a [`Ledger`] again,
+//! with [`Ledger::recover`], and closes it by the same steps.
+//!
+//! Nothing here does I/O: the table is a slice of atomics, the spool a [`Spool`].
 
+mod denials;
+mod layout;
+mod ledger;
+#[cfg(test)]
+mod model;
+mod names;
+mod recovery;
 mod session;
+mod slot;
+mod table;
 
+pub use layout::{Geometry, Header, MAX_NODE_BYTES, MAX_SPOOL_PATH_BYTES, TableError};
+pub use ledger::{Ledger, Moment, Spool};
+pub use recovery::{Recovered, SpoolHistory};
 pub use session::{Denial, Ending, OpenSession, Opening, Refused, Traffic};
+pub use slot::LiveSession;
+pub use table::CounterTable;

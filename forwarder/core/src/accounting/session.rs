@@ -1,9 +1,14 @@
 //! One session's slot in the counter table, as the data thread that carries it sees it.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use schemas::vocab::{
     ClientAddr, CloseKind, DenyAction, DenyReason, Direction, EgressAddr, EndPhase, EndReason,
     FirstFin, ListenAddr, PerDirection, TargetAddr, Timestamp, Transport,
 };
+
+use super::layout::{SLOT_WORDS, Words, halves, slot, state};
 
 /// What is known of a session when its verdict is given. Names are ids into the table's name area
 /// (registered once per configuration), so that opening a session allocates nothing.
@@ -94,60 +99,180 @@ pub struct Refused {
     pub reason: DenyReason,
 }
 
-/// The slot of a running session. One thread writes it; the methods are single relaxed or release
-/// stores, never a system call, lock or allocation. Dropped without [`OpenSession::end`] it is
+/// Bits of the slot's kind word above the transport's code.
+pub(super) const HAS_TARGET: u64 = 1 << 8;
+pub(super) const CONNECTED: u64 = 1 << 9;
+
+/// The slot of a running session. One thread writes it; the methods are single stores into mapped
+/// memory, never a system call, lock or allocation. Dropped without [`OpenSession::end`] it is
 /// closed as `internal`.
 #[derive(Debug)]
 pub struct OpenSession {
-    _todo: (),
+    words: &'static [AtomicU64; SLOT_WORDS],
+    state: &'static AtomicU64,
+    number: u64,
 }
 
-#[expect(unused_variables, reason = "contract first: the bodies follow with the counter table")]
 impl OpenSession {
+    pub(super) fn begin(table: Words<'static>, index: usize, opening: &Opening) -> Self {
+        let state = table.state(index);
+        state.store(state::FILLING, Ordering::Release);
+        let words = table.slot(index);
+        for word in words {
+            word.store(0, Ordering::Relaxed);
+        }
+        let session = Self { words, state, number: table.take_session_no() };
+        session.set(slot::SESSION_NO, session.number);
+        session.set(slot::SERVICE_RULE, pair(opening.service, opening.rule));
+        session.set(slot::CUSTOMER_CONFIG, pair(opening.customer, opening.config_rev));
+        session.set(slot::KIND_TARGET_NAME, u64::from(opening.transport.code()));
+        let ports = u64::from(opening.client.port()) | u64::from(opening.listen.port()) << 16;
+        session.set(slot::PORTS, ports);
+        session.set_ip(slot::CLIENT_IP, opening.client.get());
+        session.set_ip(slot::LISTEN_IP, opening.listen.get());
+        session.set(slot::TS_START, opening.ts_start.0.cast_unsigned());
+        state.store(state::OPEN, Ordering::Release);
+        session
+    }
+
+    fn get(&self, word: usize) -> u64 {
+        self.words[word].load(Ordering::Relaxed)
+    }
+
+    fn set(&self, word: usize, value: u64) {
+        self.words[word].store(value, Ordering::Relaxed);
+    }
+
+    /// Release, so that counters reach the journal thread in the order they were stored, and
+    /// `bytes` never shows more than `received`.
+    fn add(&self, word: usize, more: u64) {
+        self.words[word].store(self.get(word).wrapping_add(more), Ordering::Release);
+    }
+
+    fn set_ip(&self, word: usize, address: SocketAddr) {
+        let ip = match address.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let [low, high] = halves(ip.to_bits());
+        self.set(word, low);
+        self.set(word + 1, high);
+    }
+
     /// The session's number in this boot.
-    pub fn number(&self) -> u64 {
-        unimplemented!()
+    pub const fn number(&self) -> u64 {
+        self.number
     }
 
-    /// Which target is dialled, and its configured name's id (0: configured as an address).
+    /// Which target is dialled, and the id of its configured name (0: configured as an address).
     pub fn dialling(&self, target: TargetAddr, target_name: u32) {
-        unimplemented!()
+        self.set_ip(slot::TARGET_IP, target.get());
+        let ports = self.get(slot::PORTS) & 0x0000_ffff_ffff_ffff;
+        self.set(slot::PORTS, ports | u64::from(target.port()) << 48);
+        let kind = self.get(slot::KIND_TARGET_NAME) & 0xffff_ffff;
+        self.set(slot::KIND_TARGET_NAME, kind | HAS_TARGET | u64::from(target_name) << 32);
     }
 
-    /// The target's connection stands.
+    /// The target's connection stands, `connect_us` microseconds after the verdict.
     pub fn connected(&self, egress: EgressAddr, ts: Timestamp, connect_us: u64) {
-        unimplemented!()
+        self.set_ip(slot::EGRESS_IP, egress.get());
+        let ports = self.get(slot::PORTS) & 0xffff_0000_ffff_ffff;
+        self.set(slot::PORTS, ports | u64::from(egress.port()) << 32);
+        self.set(slot::TS_CONNECTED, ts.0.cast_unsigned());
+        self.set(slot::CONNECT_US, connect_us);
+        self.set(slot::KIND_TARGET_NAME, self.get(slot::KIND_TARGET_NAME) | CONNECTED);
     }
 
-    /// `bytes` of payload were read from the sender of `direction`. Called before they are written
-    /// on. `ts` is kept if it is the direction's first payload.
+    /// `bytes` of payload were read from the sender of `direction`. To be called before they are
+    /// written on. `ts` is kept if they are the direction's first.
     pub fn received(&self, direction: Direction, bytes: u64, ts: Timestamp) {
-        unimplemented!()
+        let (received, first) = match direction {
+            Direction::Up => (slot::RECEIVED_UP, slot::TS_FIRST_UP),
+            Direction::Down => (slot::RECEIVED_DOWN, slot::TS_FIRST_DOWN),
+        };
+        if self.get(first) == 0 {
+            self.set(first, ts.0.cast_unsigned());
+        }
+        self.add(received, bytes);
     }
 
-    /// The kernel accepted `bytes` of payload for the receiver of `direction`. Called after the
-    /// write and before any shutdown.
+    /// The kernel accepted `bytes` of payload for the receiver of `direction`. To be called after
+    /// the write and before any shutdown.
     pub fn delivered(&self, direction: Direction, bytes: u64) {
-        unimplemented!()
+        let word = match direction {
+            Direction::Up => slot::BYTES_UP,
+            Direction::Down => slot::BYTES_DOWN,
+        };
+        self.add(word, bytes);
     }
 
     /// The kernel accepted one datagram of `bytes` for the receiver of `direction`.
     pub fn delivered_datagram(&self, direction: Direction, bytes: u64) {
-        unimplemented!()
+        self.delivered(direction, bytes);
+        let word = match direction {
+            Direction::Up => slot::DATAGRAMS_UP,
+            Direction::Down => slot::DATAGRAMS_DOWN,
+        };
+        self.add(word, 1);
     }
 
-    /// Payload handed to the capture lane and dropped before it, in all.
+    /// Payload handed to the capture lane, and dropped before it, so far and in all.
     pub fn captured(&self, handed: u64, dropped: u64) {
-        unimplemented!()
+        self.set(slot::CAPTURED, handed);
+        self.set(slot::CAPTURE_DROPPED, dropped);
     }
 
     /// The totals so far.
     pub fn traffic(&self) -> PerDirection<Traffic> {
-        unimplemented!()
+        let traffic = |received, bytes, datagrams| Traffic {
+            received: self.get(received),
+            bytes: self.get(bytes),
+            datagrams: self.get(datagrams),
+        };
+        PerDirection {
+            up: traffic(slot::RECEIVED_UP, slot::BYTES_UP, slot::DATAGRAMS_UP),
+            down: traffic(slot::RECEIVED_DOWN, slot::BYTES_DOWN, slot::DATAGRAMS_DOWN),
+        }
     }
 
     /// The session is over; the slot is the journal thread's from here on.
     pub fn end(self, ending: Ending) {
-        unimplemented!()
+        self.close(ending);
+        // Not dropped: the slot may be another session's before `drop` could look at it.
+        std::mem::forget(self);
     }
+
+    fn close(&self, ending: Ending) {
+        let errno = u64::from(ending.errno.cast_unsigned()) & 0xff_ffff;
+        let end = u64::from(ending.reason.code())
+            | u64::from(ending.phase.code()) << 8
+            | u64::from(ending.first_fin.code()) << 16
+            | u64::from(ending.client_close.code()) << 24
+            | u64::from(ending.target_close.code()) << 32
+            | errno << 40;
+        self.set(slot::END, end);
+        self.set(slot::TS_END, ending.ts_end.0.cast_unsigned());
+        self.set(slot::DURATION_US, ending.duration_us);
+        self.state.store(state::CLOSED, Ordering::Release);
+    }
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        // There is no clock here: the journal thread takes the time at which it finds the slot.
+        self.close(Ending {
+            reason: EndReason::Internal,
+            phase: EndPhase::Data,
+            first_fin: FirstFin::None,
+            client_close: CloseKind::Rst,
+            target_close: CloseKind::Rst,
+            errno: 0,
+            ts_end: Timestamp(0),
+            duration_us: 0,
+        });
+    }
+}
+
+fn pair(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
 }

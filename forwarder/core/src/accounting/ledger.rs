@@ -1,0 +1,578 @@
+//! The journal thread's work without its thread: numbers into rows, rows into the spool, slots back
+//! to the table; each step such that a kill before or after it loses nothing and repeats nothing.
+//!
+//! For every frame: take the next row numbers; note them in the table (`entries` for usage rows,
+//! `end_seq` for session rows, the tally of the running slot); append the frame; then free the
+//! slots of sessions whose last row it held. If the append fails, what was noted is taken back and
+//! the numbers are used again. A kill between any two steps leaves either a note without a frame,
+//! which recovery takes back because its number is above the spool's last, or a frame with its note,
+//! from which recovery goes on.
+
+use std::sync::atomic::Ordering;
+
+use schemas::table::{Denied, Event, Session, Slot};
+use schemas::vocab::{PerDirection, Quality, Severity, SlotStatus, Timestamp};
+use schemas::wire::{BootEnd, Rows};
+
+use super::denials::DenialBook;
+use super::layout::{Header, TableError, Words, header, state};
+use super::session::Denial;
+use super::slot::{Entry, SlotView, int};
+use super::table::CounterTable;
+
+/// Sessions in one frame; with two rows each it stays far below the frame's limit of 1 MiB.
+const SESSIONS_PER_FRAME: usize = 1024;
+/// Denied rows and events in one frame.
+const NOTES_PER_FRAME: usize = 1024;
+/// Slots over which a stall is spread; of a longer one the rest is unknown and has no rows.
+const MAX_SPREAD_SLOTS: i64 = 288;
+/// A step of the wall clock against the monotonic one that counts as one, in microseconds.
+const CLOCK_STEP_US: i64 = 1_000_000;
+
+/// Where frames go.
+pub trait Spool {
+    /// Why a frame could not be appended.
+    type Error;
+
+    /// Appends the frame, whole or not at all. `next_seq` is the row number after the frame's.
+    ///
+    /// # Errors
+    /// Nothing was appended.
+    fn append(&mut self, rows: &Rows, next_seq: i64) -> Result<(), Self::Error>;
+
+    /// Appends the end of a boot.
+    ///
+    /// # Errors
+    /// Nothing was appended.
+    fn append_boot_end(&mut self, end: &BootEnd) -> Result<(), Self::Error>;
+}
+
+/// A moment by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// The monotonic clock, in microseconds since any fixed point.
+    pub monotonic_us: i64,
+}
+
+/// What the running slot has seen so far; kept twice in the table's header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) seq: u64,
+    pub(super) slot_start: i64,
+    pub(super) usage_rows: u64,
+    pub(super) bytes: PerDirection<u64>,
+    /// 0: no row yet.
+    pub(super) first_seq: u64,
+}
+
+/// One boot's account: the journal thread's side of its counter table.
+#[derive(Debug)]
+pub struct Ledger<'t> {
+    pub(super) words: Words<'t>,
+    /// The running boot's table, to give slots back to; `None` while recovering.
+    table: Option<&'t CounterTable>,
+    pub(super) header: Header,
+    pub(super) next_seq: u64,
+    pub(super) tally: Tally,
+    denials: DenialBook,
+    events: Vec<Event>,
+    last: Moment,
+    clock_offset_us: i64,
+    capture_dropped: u64,
+    capture_dropped_before: u64,
+}
+
+impl<'t> Ledger<'t> {
+    /// The account of a boot that begins at `now`.
+    ///
+    /// # Errors
+    /// The table is not one.
+    pub fn begin(table: &'static CounterTable, now: Moment) -> Result<Self, TableError> {
+        let mut ledger = Self::over(table.words(), 0)?;
+        ledger.table = Some(table);
+        ledger.last = now;
+        Ok(ledger)
+    }
+
+    /// The account of the boot in `words`, of which rows up to `last_seq` are in the spool.
+    pub(super) fn over(words: Words<'t>, last_seq: u64) -> Result<Self, TableError> {
+        let header = words.read_header()?;
+        let last_poll = Timestamp(words.header(header::LAST_POLL).cast_signed());
+        let tally = newest_tally(words).unwrap_or(Tally {
+            slot_start: header.started.slot_start(header.slot_len_s).0,
+            ..Tally::default()
+        });
+        Ok(Self {
+            words,
+            table: None,
+            header,
+            next_seq: last_seq + 1,
+            tally,
+            denials: DenialBook::default(),
+            events: Vec::new(),
+            last: Moment { wall: last_poll, monotonic_us: 0 },
+            clock_offset_us: 0,
+            capture_dropped: 0,
+            capture_dropped_before: 0,
+        })
+    }
+
+    /// The next row's number.
+    pub fn next_seq(&self) -> i64 {
+        int(self.next_seq)
+    }
+
+    /// Takes a refused attempt; it becomes a row at the next poll or at the slot's edge.
+    pub fn deny(&mut self, denial: Denial) {
+        self.denials.add(denial);
+    }
+
+    /// Takes an event; it becomes a row at the next poll. Beyond 1,024 waiting ones it is dropped,
+    /// which happens only while the spool cannot be written.
+    pub fn event(&mut self, event: Event) {
+        if self.events.len() < NOTES_PER_FRAME {
+            self.events.push(event);
+        }
+    }
+
+    /// Takes the payload dropped from captures since the boot began, in bytes.
+    pub fn capture_dropped(&mut self, bytes: u64) {
+        self.capture_dropped = bytes;
+    }
+
+    /// Makes every row that is due at `now`.
+    ///
+    /// # Errors
+    /// A frame could not be appended. Nothing is lost: the same rows are due at the next poll.
+    pub fn poll<S: Spool>(&mut self, now: Moment, spool: &mut S) -> Result<(), S::Error> {
+        self.words.set_header(header::LAST_POLL, now.wall.0.cast_unsigned());
+        self.follow_clock(now, spool)?;
+        self.pass_edges(now.wall, spool)?;
+        self.write_ended(now.wall, spool)?;
+        self.write_notes(spool)
+    }
+
+    /// Notes how the wall clock moved. After a step out of the running slot, that slot ends at once
+    /// and the next is where the new clock says; a step backwards begins a new pass.
+    fn follow_clock<S: Spool>(&mut self, now: Moment, spool: &mut S) -> Result<(), S::Error> {
+        let step = (now.wall.0 - self.last.wall.0) - (now.monotonic_us - self.last.monotonic_us);
+        if step.abs() >= CLOCK_STEP_US {
+            let slot = now.wall.slot_start(self.header.slot_len_s).0;
+            if slot != self.tally.slot_start {
+                let back = slot < self.tally.slot_start;
+                self.end_slot(now.wall, 1, spool)?;
+                self.tally.slot_start = slot;
+                let pass = self.words.header(header::CLOCK_PASS) + u64::from(back);
+                self.words.set_header(header::CLOCK_PASS, pass);
+            }
+            self.event(Event {
+                ts: now.wall.0,
+                severity: Severity::Warning.as_str().to_owned(),
+                kind: "clock_step".to_owned(),
+                value: Some(step_seconds(step)),
+                message: format!("the wall clock stepped by {:+.3} s", step_seconds(step)),
+                ..Event::default()
+            });
+        }
+        self.clock_offset_us += step;
+        self.last = now;
+        Ok(())
+    }
+
+    /// Ends every slot that is over at `wall`.
+    fn pass_edges<S: Spool>(&mut self, wall: Timestamp, spool: &mut S) -> Result<(), S::Error> {
+        let over = |tally: Tally, len: i64| (wall.0 - tally.slot_start) / len;
+        while over(self.tally, self.slot_len_us()) > 0 {
+            let slots = over(self.tally, self.slot_len_us());
+            if slots > MAX_SPREAD_SLOTS {
+                self.end_slot(wall, 1, spool)?;
+                self.tally.slot_start = wall.slot_start(self.header.slot_len_s).0;
+            } else {
+                self.end_slot(wall, slots, spool)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the running slot, one of `over` slots that passed since the counters were last read:
+    /// usage rows of every session with its share, denied repeats, the slot's own row.
+    fn end_slot<S: Spool>(
+        &mut self,
+        wall: Timestamp,
+        over: i64,
+        spool: &mut S,
+    ) -> Result<(), S::Error> {
+        let edge = self.tally.slot_start + self.slot_len_us();
+        let mut open = 0_u64;
+        let mut frame = Frame::default();
+        for (index, state) in self.words.states().iter().enumerate() {
+            let state = state.load(Ordering::Acquire);
+            let slot = SlotView::new(self.words, index);
+            let began_after = (edge..=wall.0).contains(&slot.ts_start().0);
+            open += u64::from(state == state::OPEN);
+            if state == state::CLOSED && over == 1 && (1..edge).contains(&slot.ts_end().0) {
+                self.put_last_rows(&mut frame, index, slot.ended_row(wall), Quality::Exact);
+            } else if matches!(state, state::OPEN | state::CLOSED) && !began_after {
+                self.put_interim(&mut frame, index, over, edge);
+            }
+            if frame.is_full() {
+                self.append(&mut frame, spool)?;
+            }
+        }
+        self.append(&mut frame, spool)?;
+        self.write_denied_rest(spool)?;
+        self.write_slot(open, spool)
+    }
+
+    /// A usage row of a session that goes on, if it moved anything or has none yet.
+    fn put_interim(&mut self, frame: &mut Frame, index: usize, over: i64, edge: i64) {
+        let slot = SlotView::new(self.words, index);
+        let from = slot.baseline();
+        let to = share(from, slot.totals(), u64::try_from(over).unwrap_or(1));
+        if (to.bytes, to.datagrams) != (from.bytes, from.datagrams) || from.seq == 0 {
+            let quality = if over > 1 { Quality::Spread } else { Quality::Exact };
+            self.put_usage(frame, index, (from, to), quality, (edge, false));
+        }
+    }
+
+    /// Writes the last rows of every session that has ended, and frees its slot.
+    fn write_ended<S: Spool>(&mut self, now: Timestamp, spool: &mut S) -> Result<(), S::Error> {
+        let mut frame = Frame::default();
+        for (index, state) in self.words.states().iter().enumerate() {
+            if state.load(Ordering::Acquire) == state::CLOSED {
+                let row = SlotView::new(self.words, index).ended_row(now);
+                self.put_last_rows(&mut frame, index, row, Quality::Exact);
+            }
+            if frame.is_full() {
+                self.append(&mut frame, spool)?;
+            }
+        }
+        self.append(&mut frame, spool)
+    }
+
+    /// The last usage row and the session row, which share a frame.
+    pub(super) fn put_last_rows(
+        &mut self,
+        frame: &mut Frame,
+        index: usize,
+        mut row: Session,
+        quality: Quality,
+    ) {
+        let slot = SlotView::new(self.words, index);
+        let from = slot.baseline();
+        let to = next_of(from, slot.totals());
+        self.put_usage(frame, index, (from, to), quality, (row.ts_end, true));
+        let seq = self.take_seq(frame);
+        slot.set_end_seq(seq);
+        crash_point();
+        row.seq = Some(int(seq));
+        row.intervals = i32::try_from(to.interval_seq + 1).unwrap_or(i32::MAX);
+        frame.rows.sessions.push(row);
+    }
+
+    /// Adds a usage row of the running slot, and notes it. `until` is how far the session lived
+    /// within the slot, and whether it is its last row.
+    fn put_usage(
+        &mut self,
+        frame: &mut Frame,
+        index: usize,
+        (from, mut to): (Entry, Entry),
+        quality: Quality,
+        (until, is_final): (i64, bool),
+    ) {
+        let slot = SlotView::new(self.words, index);
+        let seq = self.take_seq(frame);
+        to.seq = seq;
+        if quality == Quality::Spread {
+            slot.mark_spread();
+        }
+        crash_point();
+        let entry = slot.note(to);
+        crash_point();
+        let mut row = slot.usage_row(from, to);
+        row.seq = Some(int(seq));
+        row.slot_start = self.tally.slot_start;
+        row.slot_len_s = self.header.slot_len_s;
+        row.clock_pass = self.clock_pass();
+        row.is_final = is_final;
+        let slot_end = self.tally.slot_start + self.slot_len_us();
+        let alive_from = slot.ts_start().0.max(self.tally.slot_start);
+        row.active_us = (until.min(slot_end) - alive_from).max(0);
+        row.quality = quality as i32;
+        frame.usage_rows += 1;
+        frame.bytes.up += to.bytes.up.saturating_sub(from.bytes.up);
+        frame.bytes.down += to.bytes.down.saturating_sub(from.bytes.down);
+        frame.sessions.push(Noted { index, entry, ends: is_final });
+        frame.rows.usage.push(row);
+    }
+
+    fn write_notes<S: Spool>(&mut self, spool: &mut S) -> Result<(), S::Error> {
+        let denied = self.denials.due(self.words);
+        self.write_denied(denied, spool)?;
+        self.denials.written();
+        if !self.events.is_empty() {
+            let mut frame = Frame::default();
+            for mut event in self.events.clone() {
+                event.seq = Some(int(self.take_seq(&mut frame)));
+                frame.rows.events.push(event);
+            }
+            self.append(&mut frame, spool)?;
+            self.events.clear();
+        }
+        Ok(())
+    }
+
+    fn write_denied_rest<S: Spool>(&mut self, spool: &mut S) -> Result<(), S::Error> {
+        let denied = self.denials.rest(self.words);
+        self.write_denied(denied, spool)?;
+        self.denials.clear();
+        Ok(())
+    }
+
+    fn write_denied<S: Spool>(&mut self, rows: Vec<Denied>, spool: &mut S) -> Result<(), S::Error> {
+        for chunk in rows.chunks(NOTES_PER_FRAME) {
+            let mut frame = Frame::default();
+            for row in chunk {
+                let seq = Some(int(self.take_seq(&mut frame)));
+                frame.rows.denied.push(Denied { seq, ..row.clone() });
+            }
+            self.append(&mut frame, spool)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the running slot's row and begins the next slot.
+    pub(super) fn write_slot<S: Spool>(
+        &mut self,
+        open_sessions: u64,
+        spool: &mut S,
+    ) -> Result<(), S::Error> {
+        let tally = self.tally;
+        let status = if tally.usage_rows == 0 { SlotStatus::NoData } else { SlotStatus::Ok };
+        let dropped = self.capture_dropped.saturating_sub(self.capture_dropped_before);
+        let row = Slot {
+            slot_start: tally.slot_start,
+            slot_len_s: self.header.slot_len_s,
+            clock_pass: self.clock_pass(),
+            status: status.as_str().to_owned(),
+            open_sessions: int(open_sessions),
+            usage_rows: int(tally.usage_rows),
+            bytes_up: int(tally.bytes.up),
+            bytes_down: int(tally.bytes.down),
+            first_seq: (tally.first_seq != 0).then_some(int(tally.first_seq)),
+            last_seq: (tally.first_seq != 0).then_some(int(tally.seq)),
+            clock_offset_us: self.table.map(|_| self.clock_offset_us),
+            capture_dropped_bytes: int(dropped),
+            ..Slot::default()
+        };
+        let mut frame = Frame { begins_slot: true, ..Frame::default() };
+        let seq = Some(int(self.take_seq(&mut frame)));
+        frame.rows.slots.push(Slot { seq, ..row });
+        self.append(&mut frame, spool)?;
+        self.clock_offset_us = 0;
+        self.capture_dropped_before = self.capture_dropped;
+        Ok(())
+    }
+
+    fn take_seq(&mut self, frame: &mut Frame) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        frame.first_seq.get_or_insert(seq);
+        seq
+    }
+
+    /// Notes the tally, appends the frame and frees what has ended; or takes everything back.
+    pub(super) fn append<S: Spool>(
+        &mut self,
+        frame: &mut Frame,
+        spool: &mut S,
+    ) -> Result<(), S::Error> {
+        let Some(first_seq) = frame.first_seq else { return Ok(()) };
+        let frame = std::mem::take(frame);
+        let tally = self.tally_after(&frame, first_seq);
+        let at = note_tally(self.words, tally);
+        crash_point();
+        let mut rows = frame.rows;
+        rows.node.clone_from(&self.header.node);
+        rows.boot = self.header.boot.to_string();
+        match spool.append(&rows, int(self.next_seq)) {
+            Ok(()) => {
+                self.tally = tally;
+                self.free(&frame.sessions);
+                Ok(())
+            }
+            Err(error) => {
+                self.words.set_header(at, 0);
+                crash_point();
+                for noted in &frame.sessions {
+                    let slot = SlotView::new(self.words, noted.index);
+                    slot.forget(noted.entry);
+                    if noted.ends {
+                        slot.set_end_seq(0);
+                    }
+                }
+                self.next_seq = first_seq;
+                Err(error)
+            }
+        }
+    }
+
+    fn tally_after(&self, frame: &Frame, first_seq: u64) -> Tally {
+        let seq = self.next_seq - 1;
+        if frame.begins_slot {
+            let slot_start = self.tally.slot_start + self.slot_len_us();
+            return Tally { seq, slot_start, ..Tally::default() };
+        }
+        let mut bytes = self.tally.bytes;
+        bytes += frame.bytes;
+        Tally {
+            seq,
+            slot_start: self.tally.slot_start,
+            usage_rows: self.tally.usage_rows + frame.usage_rows,
+            bytes,
+            first_seq: if self.tally.first_seq == 0 { first_seq } else { self.tally.first_seq },
+        }
+    }
+
+    fn free(&self, sessions: &[Noted]) {
+        for noted in sessions.iter().filter(|noted| noted.ends) {
+            crash_point();
+            match self.table {
+                Some(table) => table.release(noted.index),
+                None => self.words.state(noted.index).store(state::FREE, Ordering::Release),
+            }
+        }
+    }
+
+    /// Ends the boot at `now`: the last slot's row, then the boot's end. Every session must have
+    /// ended and been written by [`Ledger::poll`] before.
+    ///
+    /// # Errors
+    /// A frame could not be appended; the table must be kept for the next start.
+    pub fn finish<S: Spool>(&mut self, now: Moment, spool: &mut S) -> Result<(), S::Error> {
+        self.poll(now, spool)?;
+        self.write_denied_rest(spool)?;
+        self.write_slot(0, spool)?;
+        spool.append_boot_end(&self.boot_end(true, 0, now.wall))
+    }
+
+    pub(super) fn boot_end(&self, exact: bool, unopened: u64, ended_at: Timestamp) -> BootEnd {
+        BootEnd {
+            node: self.header.node.clone(),
+            boot: self.header.boot.to_string(),
+            last_seq: int(self.next_seq - 1),
+            last_session_no: int(self.words.header(header::NEXT_SESSION_NO) - 1),
+            unopened: int(unopened),
+            exact,
+            ended_at: ended_at.0,
+        }
+    }
+
+    fn slot_len_us(&self) -> i64 {
+        i64::from(self.header.slot_len_s) * 1_000_000
+    }
+
+    fn clock_pass(&self) -> i32 {
+        i32::try_from(self.words.header(header::CLOCK_PASS)).unwrap_or(i32::MAX)
+    }
+}
+
+/// A frame in the making, and what was noted for it.
+#[derive(Debug, Default)]
+pub(super) struct Frame {
+    rows: Rows,
+    first_seq: Option<u64>,
+    usage_rows: u64,
+    bytes: PerDirection<u64>,
+    sessions: Vec<Noted>,
+    /// The frame holds the running slot's row: with it the next slot begins.
+    begins_slot: bool,
+}
+
+impl Frame {
+    /// Whether the frame holds as many sessions as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.sessions.len() >= SESSIONS_PER_FRAME
+    }
+}
+
+/// What was noted in a slot for a frame.
+#[derive(Debug)]
+struct Noted {
+    index: usize,
+    entry: usize,
+    ends: bool,
+}
+
+/// The totals up to which the next of `divisor` slots counts.
+fn share(from: Entry, totals: Entry, divisor: u64) -> Entry {
+    let part = |from: u64, to: u64| from + to.saturating_sub(from) / divisor;
+    let pair = |from: PerDirection<u64>, to: PerDirection<u64>| PerDirection {
+        up: part(from.up, to.up),
+        down: part(from.down, to.down),
+    };
+    Entry {
+        bytes: pair(from.bytes, totals.bytes),
+        datagrams: pair(from.datagrams, totals.datagrams),
+        ..next_of(from, totals)
+    }
+}
+
+/// The totals as the entry that follows `from`.
+fn next_of(from: Entry, totals: Entry) -> Entry {
+    let interval_seq = if from.seq == 0 { 0 } else { from.interval_seq + 1 };
+    Entry { interval_seq, ..totals }
+}
+
+/// A point at which the tests kill the process.
+#[cfg(not(test))]
+const fn crash_point() {}
+#[cfg(test)]
+use super::model::crash_point;
+
+#[expect(clippy::cast_precision_loss, reason = "a step of the clock, for people")]
+fn step_seconds(step_us: i64) -> f64 {
+    step_us as f64 / 1e6
+}
+
+fn tally_at(words: Words<'_>, at: usize) -> Tally {
+    let get = |offset| words.header(at + offset);
+    Tally {
+        seq: get(0),
+        slot_start: get(1).cast_signed(),
+        usage_rows: get(2),
+        bytes: PerDirection { up: get(3), down: get(4) },
+        first_seq: get(5),
+    }
+}
+
+/// The tally of the last frame; `None` before the first.
+fn newest_tally(words: Words<'_>) -> Option<Tally> {
+    let [a, b] = header::TALLIES.map(|at| tally_at(words, at));
+    Some(if b.seq > a.seq { b } else { a }).filter(|tally| tally.seq != 0)
+}
+
+/// Notes a tally in the older entry and returns which one that was.
+fn note_tally(words: Words<'_>, tally: Tally) -> usize {
+    let [a, b] = header::TALLIES;
+    let at = if words.header(a) <= words.header(b) { a } else { b };
+    words.set_header(at, 0);
+    words.set_header(at + 1, tally.slot_start.cast_unsigned());
+    words.set_header(at + 2, tally.usage_rows);
+    words.set_header(at + 3, tally.bytes.up);
+    words.set_header(at + 4, tally.bytes.down);
+    words.set_header(at + 5, tally.first_seq);
+    words.set_header(at, tally.seq);
+    at
+}
+
+/// Takes back the tallies above `last_seq`.
+pub(super) fn forget_tallies_above(words: Words<'_>, last_seq: u64) {
+    for at in header::TALLIES {
+        if words.header(at) > last_seq {
+            words.set_header(at, 0);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Closing the account of a boot whose process died: from its counter table where that survived,
+//! else by saying that it did not.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use schemas::vocab::{BootId, Quality, Timestamp};
+use schemas::wire::{BootEnd, Rows, SegmentHeader};
+
+use super::layout::{Header, TableError, Words, header, state};
+use super::ledger::{Frame, Ledger, Spool, forget_tallies_above};
+use super::slot::SlotView;
+
+/// What the spool still tells of earlier boots.
+#[derive(Debug, Default)]
+pub struct SpoolHistory {
+    boots: Vec<BootHistory>,
+}
+
+#[derive(Debug)]
+struct BootHistory {
+    node: String,
+    boot: String,
+    last_seq: i64,
+    last_session_no: i64,
+    last_ts: i64,
+    ended: bool,
+}
+
+impl SpoolHistory {
+    /// Takes the head of a segment, oldest first.
+    pub fn segment(&mut self, head: &SegmentHeader) {
+        if !head.boot.is_empty() {
+            let boot = self.boot("", &head.boot);
+            boot.last_seq = boot.last_seq.max(head.next_seq - 1);
+            boot.ended |= head.boot_ended;
+        }
+    }
+
+    /// Takes a frame of rows.
+    pub fn rows(&mut self, rows: &Rows) {
+        let last_seq = rows.seqs().max().unwrap_or_default();
+        let sessions = rows.sessions.iter().map(|r| r.session_no);
+        let last_session_no =
+            sessions.chain(rows.usage.iter().map(|r| r.session_no)).max().unwrap_or_default();
+        let last_ts = rows.sessions.iter().map(|r| r.ts_end).max().unwrap_or_default();
+        let slot_ts = rows.slots.iter().map(|r| r.slot_start).max().unwrap_or_default();
+        let boot = self.boot(&rows.node, &rows.boot);
+        boot.last_seq = boot.last_seq.max(last_seq);
+        boot.last_session_no = boot.last_session_no.max(last_session_no);
+        boot.last_ts = boot.last_ts.max(last_ts).max(slot_ts);
+    }
+
+    /// Takes the end of a boot.
+    pub fn boot_end(&mut self, end: &BootEnd) {
+        self.boot(&end.node, &end.boot).ended = true;
+    }
+
+    fn boot(&mut self, node: &str, boot: &str) -> &mut BootHistory {
+        let at = self.boots.iter().position(|known| known.boot == boot).unwrap_or_else(|| {
+            self.boots.push(BootHistory {
+                node: node.to_owned(),
+                boot: boot.to_owned(),
+                last_seq: 0,
+                last_session_no: 0,
+                last_ts: 0,
+                ended: false,
+            });
+            self.boots.len() - 1
+        });
+        let known = &mut self.boots[at];
+        if known.node.is_empty() {
+            node.clone_into(&mut known.node);
+        }
+        known
+    }
+
+    fn of(&self, boot: BootId) -> Option<&BootHistory> {
+        self.boots.iter().find(|known| known.boot == boot.as_str())
+    }
+
+    /// Whether the spool holds the end of a boot.
+    pub fn has_ended(&self, boot: BootId) -> bool {
+        self.of(boot).is_some_and(|known| known.ended)
+    }
+
+    /// Ends every boot that has no end, by saying that its account is not complete: its table is
+    /// gone. To be called when every table has been recovered and told to [`Self::boot_end`].
+    /// `node` is taken for a boot of which only a segment's head is left.
+    ///
+    /// # Errors
+    /// A frame could not be appended.
+    pub fn end_lost_boots<S: Spool>(
+        &mut self,
+        node: &str,
+        spool: &mut S,
+    ) -> Result<Vec<BootEnd>, S::Error> {
+        let mut ends = Vec::new();
+        for boot in self.boots.iter_mut().filter(|boot| !boot.ended) {
+            let end = BootEnd {
+                node: if boot.node.is_empty() { node.to_owned() } else { boot.node.clone() },
+                boot: boot.boot.clone(),
+                last_seq: boot.last_seq,
+                last_session_no: boot.last_session_no,
+                unopened: 0,
+                exact: false,
+                ended_at: boot.last_ts,
+            };
+            spool.append_boot_end(&end)?;
+            boot.ended = true;
+            ends.push(end);
+        }
+        Ok(ends)
+    }
+}
+
+/// What recovery found and wrote.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recovered {
+    /// The boot.
+    pub boot: BootId,
+    /// When it was last heard of.
+    pub died: Timestamp,
+    /// Sessions that had ended, with their own end.
+    pub ended: u64,
+    /// Sessions cut off, written as `lost`.
+    pub lost: u64,
+    /// The end that was written.
+    pub end: BootEnd,
+}
+
+impl Ledger<'_> {
+    /// Who a table belongs to.
+    ///
+    /// # Errors
+    /// It is not a table.
+    pub fn identify(words: &[AtomicU64]) -> Result<Header, TableError> {
+        Words::open(words)?.read_header()
+    }
+
+    /// Closes the account of the dead boot in `words`. It may itself be killed at any point and
+    /// done again: the same rows are in the spool in the end.
+    ///
+    /// # Errors
+    /// It is not a table, or (inner) a frame could not be appended: the table must be kept.
+    pub fn recover<S: Spool>(
+        words: &[AtomicU64],
+        history: &SpoolHistory,
+        spool: &mut S,
+    ) -> Result<Result<Recovered, S::Error>, TableError> {
+        let words = Words::open(words)?;
+        let boot = words.read_header()?.boot;
+        let last_seq = history.of(boot).map_or(0, |known| known.last_seq);
+        let last_seq = u64::try_from(last_seq).unwrap_or_default();
+        forget_tallies_above(words, last_seq);
+        let mut exact = true;
+        for index in 0..words.slot_count() {
+            exact &= !SlotView::new(words, index).forget_above(last_seq);
+        }
+        let mut ledger = Ledger::over(words, last_seq)?;
+        Ok(ledger.close_dead(exact, spool))
+    }
+
+    /// Last rows for every session, the slots up to the death, the boot's end.
+    fn close_dead<S: Spool>(&mut self, exact: bool, spool: &mut S) -> Result<Recovered, S::Error> {
+        let died = Timestamp(self.words.header(header::LAST_POLL).cast_signed());
+        let (mut ended, mut lost, mut unopened) = (0, 0, 0);
+        let mut frame = Frame::default();
+        for index in 0..self.words.slot_count() {
+            let slot = SlotView::new(self.words, index);
+            match self.words.state(index).load(Ordering::Acquire) {
+                state::FILLING => unopened += 1,
+                state::CLOSED if slot.end_seq() == 0 => {
+                    ended += 1;
+                    let row = slot.ended_row(died);
+                    self.put_last_rows(&mut frame, index, row, Quality::Exact);
+                }
+                state::OPEN if slot.end_seq() == 0 => {
+                    lost += 1;
+                    let row = slot.lost_row(died);
+                    self.put_last_rows(&mut frame, index, row, Quality::Recovered);
+                }
+                _ => {}
+            }
+            if frame.is_full() {
+                self.append(&mut frame, spool)?;
+            }
+        }
+        self.append(&mut frame, spool)?;
+        // Killed behind this, the next recovery finds the tally of a slot that never ran.
+        while self.tally.slot_start <= died.0 {
+            self.write_slot(0, spool)?;
+        }
+        let end = self.boot_end(exact, unopened, died);
+        spool.append_boot_end(&end)?;
+        Ok(Recovered { boot: self.header.boot, died, ended, lost, end })
+    }
+}

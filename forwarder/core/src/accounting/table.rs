@@ -1,0 +1,95 @@
+//! The counter table of the running boot: where sessions get their number and their slot.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use schemas::vocab::DenyReason;
+
+use super::layout::{Geometry, Header, TableError, Words, state};
+use super::names;
+use super::session::{OpenSession, Opening, Refused};
+use super::slot::{LiveSession, SlotView};
+
+/// The counter table of the running boot. Data threads take slots from it, the journal thread gives
+/// them back.
+#[derive(Debug)]
+pub struct CounterTable {
+    words: &'static [AtomicU64],
+    geometry: Geometry,
+    free: ArrayQueue<u32>,
+    names: Mutex<()>,
+}
+
+impl CounterTable {
+    /// Makes zeroed memory the table of a boot. The memory lives as long as the process: sessions
+    /// on any thread hold a way into it.
+    ///
+    /// # Errors
+    /// The memory is too small for the geometry, or a name is too long for the header.
+    pub fn create(
+        words: &'static [AtomicU64],
+        geometry: Geometry,
+        header: &Header,
+    ) -> Result<Self, TableError> {
+        Words::create(words, geometry, header)?;
+        let free = ArrayQueue::new(geometry.slots.max(1));
+        for slot in 0..u32::try_from(geometry.slots).unwrap_or(u32::MAX) {
+            // The queue has room for every slot, here and when slots come back.
+            let pushed = free.push(slot);
+            debug_assert!(pushed.is_ok());
+        }
+        Ok(Self { words, geometry, free, names: Mutex::new(()) })
+    }
+
+    pub(super) fn words(&self) -> Words<'static> {
+        Words::open(self.words).expect("create made a table of this memory")
+    }
+
+    /// Sessions the table can hold at once.
+    pub fn capacity(&self) -> usize {
+        self.geometry.slots
+    }
+
+    /// Slots in use: open sessions, and ended ones whose rows are not written yet.
+    pub fn used(&self) -> usize {
+        self.geometry.slots - self.free.len()
+    }
+
+    /// The id of a name, registered if it is new. For configuration, not for sessions: it takes a
+    /// lock and reads the whole area. `None`: the area of 256 KiB is full.
+    pub fn name_id(&self, name: &str) -> Option<u32> {
+        let _one_at_a_time = self.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        names::register(self.words(), name)
+    }
+
+    /// Gives a session its number and its slot.
+    ///
+    /// # Errors
+    /// No slot is free.
+    pub fn open(&'static self, opening: &Opening) -> Result<OpenSession, Refused> {
+        let Some(slot) = self.free.pop() else {
+            return Err(Refused { reason: DenyReason::TableFull });
+        };
+        Ok(OpenSession::begin(self.words(), slot as usize, opening))
+    }
+
+    /// Gives a slot back. The journal thread's last act for a session.
+    pub(super) fn release(&self, slot: usize) {
+        self.words().state(slot).store(state::FREE, Ordering::Release);
+        let pushed = self.free.push(u32::try_from(slot).unwrap_or(u32::MAX));
+        debug_assert!(pushed.is_ok(), "a slot was given back twice");
+    }
+
+    /// The sessions that run now, in the order of their slots. Totals are read while they change:
+    /// each is right, they need not be of one instant.
+    pub fn live(&self) -> impl Iterator<Item = LiveSession> {
+        let words = self.words();
+        (0..self.geometry.slots).filter_map(move |slot| {
+            let open = words.state(slot).load(Ordering::Acquire) == state::OPEN;
+            open.then(|| SlotView::new(words, slot).live())
+                // It may have ended, and another begun, while it was read.
+                .filter(|_| words.state(slot).load(Ordering::Acquire) == state::OPEN)
+        })
+    }
+}
