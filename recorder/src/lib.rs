@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-pub mod config;
-pub mod exit;
-
 pub mod capture;
+pub mod config;
+pub mod data_dir;
+pub mod exit;
 pub mod log;
+pub mod manifest;
+pub mod publish;

@@ -1,0 +1,376 @@
+//! Whole publications into temporary directories, read back from the Parquet files.
+
+use std::collections::BTreeMap;
+
+use arrow::util::pretty::pretty_format_batches;
+use bytes::{Bytes, BytesMut};
+use journal::{Journal, Settings};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use prost::Message;
+use schemas::manifest::BootMark;
+use schemas::table::{Capture, Denied, Event, Session, Slot, Usage};
+use schemas::vocab::SpoolId;
+use schemas::wire::{BootEnd, Frame, FrameKind, Received, Rows};
+
+use super::*;
+use crate::data_dir::DataDir;
+
+/// 2026-10-31T23:59:59Z: one more second is another day.
+const LATE: i64 = 1_793_491_199_000_000;
+const SECOND: i64 = 1_000_000;
+const SPOOL: u64 = 0xabc;
+
+struct Bench {
+    data: tempfile::TempDir,
+    journal: Journal,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        drop(DataDir::claim(data.path()).unwrap());
+        let log = data.path().join(crate::log::DIRECTORY);
+        let (journal, _) = Journal::open(&log, Settings::new(SpoolId(1))).unwrap();
+        Self { data, journal }
+    }
+
+    fn publisher(&self) -> Publisher {
+        Publisher::open(self.data.path(), Group::nobody()).unwrap()
+    }
+
+    /// A frame of a forwarder's spool.
+    fn receive(&mut self, spool_id: u64, number: u64, kind: FrameKind, message: &impl Message) {
+        let mut frame = BytesMut::new();
+        Frame::message(kind, number, message).encode(&mut frame);
+        let received = Received { node: "edge-1".into(), spool_id, frame: frame.freeze() };
+        self.append(FrameKind::Received, received.encode_to_vec());
+    }
+
+    fn append(&mut self, kind: FrameKind, payload: Vec<u8>) {
+        self.journal.append(kind, Bytes::from(payload)).unwrap();
+    }
+
+    fn seal(&mut self) -> Vec<SealedSegment> {
+        self.journal.seal().unwrap();
+        let mut segments: Vec<_> = self.journal.segments().map(sealed).collect();
+        segments.pop();
+        segments
+    }
+
+    /// Every file below `accounting/`, and its content as text, newest manifest or not.
+    fn tables(&self) -> BTreeMap<String, String> {
+        let mut tables = BTreeMap::new();
+        let manifest = Manifest::open(self.data.path(), Group::nobody()).unwrap();
+        for part in manifest.parts() {
+            let named = self.data.path().join(&part.path);
+            let path = if named.exists() { named } else { named.with_extension("parquet.new") };
+            tables.insert(part.path.clone(), read(&path));
+        }
+        tables
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        uncommitted(self.data.path()).unwrap()
+    }
+}
+
+fn sealed(segment: journal::Segment) -> SealedSegment {
+    let journal::Segment { path, first_frame, last_frame, bytes: _ } = segment;
+    SealedSegment { path, first_frame, last_frame }
+}
+
+fn read(path: &Path) -> String {
+    let file = fs::File::open(path).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    let batches: Vec<_> = reader.map(Result::unwrap).collect();
+    pretty_format_batches(&batches).unwrap().to_string()
+}
+
+/// Rows of all tables that come from a forwarder, numbered from `seq` on, on both sides of midnight.
+fn rows_of(boot: &str, seq: i64) -> Rows {
+    let session = |session_no, seq, ts_end| Session {
+        session_no,
+        seq: Some(seq),
+        service: "web".into(),
+        client_ip: "192.0.2.1".into(),
+        target_name: (session_no == 1).then(|| "db.example".into()),
+        ts_end,
+        bytes_up: 100 + seq,
+        ..Session::default()
+    };
+    Rows {
+        node: "edge-1".into(),
+        boot: boot.into(),
+        sessions: vec![session(2, seq, LATE + SECOND), session(1, seq + 1, LATE)],
+        usage: vec![Usage { seq: Some(seq + 2), slot_start: LATE, ..Usage::default() }],
+        slots: vec![Slot { seq: Some(seq + 3), slot_start: LATE, ..Slot::default() }],
+        denied: vec![Denied { seq: Some(seq + 4), ts_last: LATE, ..Denied::default() }],
+        events: vec![Event { seq: Some(seq + 5), ts: LATE, ..Event::default() }],
+        captures: Vec::new(),
+    }
+}
+
+fn boot_end(boot: &str, last_seq: i64) -> BootEnd {
+    BootEnd {
+        node: "edge-1".into(),
+        boot: boot.into(),
+        last_seq,
+        last_session_no: 2,
+        exact: true,
+        ended_at: LATE,
+        ..BootEnd::default()
+    }
+}
+
+/// The recorder's own rows: `node` and `boot` stand in each.
+fn own_rows() -> Rows {
+    let capture = |boot: &str, file: &str| Capture {
+        node: "edge-1".into(),
+        boot: boot.into(),
+        file: Some(file.into()),
+        ts_first: LATE,
+        ..Capture::default()
+    };
+    let event = Event {
+        node: "edge-1".into(),
+        boot: "aaaaaaaa".into(),
+        ts: LATE,
+        kind: "stream_start".into(),
+        ..Event::default()
+    };
+    Rows {
+        captures: vec![capture("bbbbbbbb", "captures/b"), capture("aaaaaaaa", "captures/a")],
+        events: vec![event],
+        ..Rows::default()
+    }
+}
+
+/// Two segments with everything in them.
+fn two_segments(bench: &mut Bench) -> Vec<SealedSegment> {
+    bench.receive(SPOOL, 1, FrameKind::Rows, &rows_of("aaaaaaaa", 1));
+    bench.append(FrameKind::Rows, own_rows().encode_to_vec());
+    bench.receive(SPOOL, 2, FrameKind::BootEnd, &boot_end("aaaaaaaa", 6));
+    bench.journal.seal().unwrap();
+    bench.receive(SPOOL, 3, FrameKind::Rows, &rows_of("bbbbbbbb", 1));
+    bench.receive(SPOOL, 4, FrameKind::Rows, &rows_of("bbbbbbbb", 7));
+    bench.seal()
+}
+
+#[test]
+fn a_segment_becomes_one_part_per_table_and_day() {
+    let mut bench = Bench::new();
+    let segments = two_segments(&mut bench);
+    let mut publisher = bench.publisher();
+    let published = publisher.publish(&segments[0]).unwrap();
+    assert_eq!((published.parts, published.rows, published.duplicates), (7, 9, 0));
+    let paths: Vec<_> = bench.tables().into_keys().collect();
+    insta::assert_debug_snapshot!(paths);
+    assert_eq!(bench.leftovers(), Vec::<String>::new());
+
+    let marks = publisher.manifest().marks();
+    let boot = marks.boot("edge-1", "aaaaaaaa").unwrap();
+    assert_eq!((boot.last_seq, boot.end.as_ref().map(|end| end.last_session_no)), (6, Some(2)));
+    let spool = marks.spool(&SpoolId(SPOOL).to_string()).unwrap();
+    assert_eq!((spool.node.as_str(), spool.last_frame), ("edge-1", 2));
+    assert_eq!(marks.log_through(), 3);
+}
+
+#[test]
+fn rows_are_sorted_and_carry_their_node_and_boot() {
+    let mut bench = Bench::new();
+    let segments = two_segments(&mut bench);
+    bench.publisher().publish(&segments[0]).unwrap();
+    let tables = bench.tables();
+    let captures = &tables["accounting/captures/date=2026-10-31/log-00000000000000000001.parquet"];
+    insta::assert_snapshot!(captures);
+}
+
+#[test]
+fn the_manifest_tells_size_hash_and_times_of_a_part() {
+    let mut bench = Bench::new();
+    let segments = two_segments(&mut bench);
+    let mut publisher = bench.publisher();
+    publisher.publish(&segments[1]).unwrap();
+    let path = "accounting/sessions/date=2026-10-31/log-00000000000000000004.parquet";
+    let part = publisher.manifest().part(path).unwrap();
+    let bytes = fs::read(bench.data.path().join(path)).unwrap();
+    let hash: String =
+        <sha2::Sha256 as sha2::Digest>::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!((part.rows, part.bytes), (2, u64::try_from(bytes.len()).unwrap()));
+    assert_eq!(part.sha256, hash);
+    assert_eq!((part.min_time_us, part.max_time_us), (LATE, LATE));
+}
+
+#[test]
+fn the_footer_names_schema_and_segment() {
+    let mut bench = Bench::new();
+    let segments = two_segments(&mut bench);
+    bench.publisher().publish(&segments[0]).unwrap();
+    let path = "accounting/usage/date=2026-10-31/log-00000000000000000001.parquet";
+    let file = fs::File::open(bench.data.path().join(path)).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let footer = reader.metadata().file_metadata();
+    let pairs: BTreeMap<_, _> = footer
+        .key_value_metadata()
+        .unwrap()
+        .iter()
+        .map(|pair| (pair.key.as_str(), pair.value.as_deref().unwrap_or_default()))
+        .collect();
+    assert_eq!((pairs["weir.schema"], pairs["weir.segment"]), ("1.0", "1-3"));
+}
+
+/// Publishes all segments, cut off after `steps` steps; false: it came to the end.
+fn cut_off_after(steps: usize, bench: &Bench, segments: &[SealedSegment]) -> bool {
+    let mut publisher = bench.publisher();
+    let mut left = steps;
+    segments.iter().any(|segment| {
+        let stopped = publisher.publish_by_steps(segment, &mut |_| {
+            left = left.checked_sub(1).ok_or_else(|| {
+                PublishError::io("go on with", Path::new("."))(io::ErrorKind::Other.into())
+            })?;
+            Ok(())
+        });
+        stopped.is_err()
+    })
+}
+
+#[test]
+fn a_publication_cut_off_after_any_step_is_done_again_with_the_same_rows() {
+    let mut whole = Bench::new();
+    let segments = two_segments(&mut whole);
+    assert!(!cut_off_after(usize::MAX, &whole, &segments));
+    let expected = whole.tables();
+
+    let mut steps = 0;
+    loop {
+        let mut bench = Bench::new();
+        let segments = two_segments(&mut bench);
+        let cut_off = cut_off_after(steps, &bench, &segments);
+        // What a reader sees at the cut: each segment with all of its rows, or not at all.
+        for (path, content) in bench.tables() {
+            assert_eq!(content, expected[&path], "after {steps} steps");
+        }
+        let mut again = bench.publisher();
+        assert_eq!(bench.leftovers(), Vec::<String>::new(), "after {steps} steps");
+        for segment in &segments {
+            again.publish(segment).unwrap();
+        }
+        assert_eq!(bench.tables(), expected, "after {steps} steps");
+        assert_eq!(again.manifest().version(), 2, "after {steps} steps");
+        if !cut_off {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps > 20, "only {steps} steps");
+}
+
+#[test]
+fn a_publication_that_failed_goes_on_in_the_same_process() {
+    let mut bench = Bench::new();
+    let segments = two_segments(&mut bench);
+    let mut publisher = bench.publisher();
+    for stop_at in [Step::PartWritten, Step::PartsSynced, Step::Committed, Step::PartRenamed] {
+        let failed = publisher.publish_by_steps(&segments[0], &mut |step| match step {
+            step if step == stop_at => {
+                Err(PublishError::io("write", Path::new("x"))(io::ErrorKind::StorageFull.into()))
+            }
+            _ => Ok(()),
+        });
+        assert!(failed.unwrap_err().is_full(), "{stop_at:?}");
+    }
+    publisher.publish(&segments[0]).unwrap();
+    assert_eq!(publisher.manifest().version(), 1);
+    assert_eq!(bench.leftovers(), Vec::<String>::new());
+    assert_eq!(bench.tables().len(), 7);
+}
+
+#[test]
+fn parts_are_the_same_bytes_whenever_they_are_made() {
+    let hashes = || {
+        let mut bench = Bench::new();
+        let segments = two_segments(&mut bench);
+        let mut publisher = bench.publisher();
+        publisher.publish(&segments[0]).unwrap();
+        publisher.manifest().parts().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(hashes(), hashes());
+}
+
+#[test]
+fn rows_that_come_again_by_another_spool_are_left_out() {
+    let mut bench = Bench::new();
+    bench.receive(SPOOL, 1, FrameKind::Rows, &rows_of("aaaaaaaa", 1));
+    bench.journal.seal().unwrap();
+    bench.receive(0xdef, 1, FrameKind::Rows, &rows_of("aaaaaaaa", 1));
+    bench.receive(0xdef, 2, FrameKind::Rows, &rows_of("aaaaaaaa", 7));
+    bench.receive(0xdef, 3, FrameKind::Rows, &rows_of("aaaaaaaa", 7));
+    let segments = bench.seal();
+    let mut publisher = bench.publisher();
+    publisher.publish(&segments[0]).unwrap();
+    let second = publisher.publish(&segments[1]).unwrap();
+    assert_eq!((second.rows, second.duplicates), (6, 12));
+    assert_eq!(publisher.manifest().marks().boot("edge-1", "aaaaaaaa").unwrap().last_seq, 12);
+}
+
+#[test]
+fn a_frame_that_comes_again_is_left_out_with_its_unnumbered_rows() {
+    let mut bench = Bench::new();
+    let mut rows = rows_of("aaaaaaaa", 1);
+    rows.events[0].seq = None;
+    bench.receive(SPOOL, 1, FrameKind::Rows, &rows);
+    bench.receive(SPOOL, 1, FrameKind::Rows, &rows);
+    let segments = bench.seal();
+    let published = bench.publisher().publish(&segments[0]).unwrap();
+    assert_eq!((published.rows, published.duplicates), (6, 6));
+}
+
+#[test]
+fn the_end_of_a_boot_counts_once_and_lasts() {
+    let mut bench = Bench::new();
+    bench.receive(SPOOL, 1, FrameKind::BootEnd, &boot_end("aaaaaaaa", 6));
+    bench.journal.seal().unwrap();
+    bench.receive(SPOOL, 2, FrameKind::BootEnd, &boot_end("aaaaaaaa", 99));
+    bench.receive(SPOOL, 3, FrameKind::Rows, &rows_of("aaaaaaaa", 1));
+    let segments = bench.seal();
+    let mut publisher = bench.publisher();
+    for segment in &segments {
+        publisher.publish(segment).unwrap();
+    }
+    let mark: BootMark = publisher.manifest().marks().boot("edge-1", "aaaaaaaa").unwrap().clone();
+    assert_eq!((mark.last_seq, mark.end.unwrap().last_seq), (6, 6));
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_is_left_out_and_counted() {
+    let mut bench = Bench::new();
+    bench.append(FrameKind::Received, vec![0xff; 40]);
+    bench.append(FrameKind::Hello, Vec::new());
+    bench.receive(SPOOL, 1, FrameKind::Welcome, &boot_end("aaaaaaaa", 6));
+    bench.receive(SPOOL, 2, FrameKind::Rows, &rows_of("aaaaaaaa", 1));
+    let segments = bench.seal();
+    let published = bench.publisher().publish(&segments[0]).unwrap();
+    assert_eq!((published.rows, published.undecodable), (6, 3));
+}
+
+#[test]
+fn a_damaged_segment_is_told_and_nothing_is_published() {
+    let mut bench = Bench::new();
+    bench.receive(SPOOL, 1, FrameKind::Rows, &rows_of("aaaaaaaa", 1));
+    let segments = bench.seal();
+    let mut bytes = fs::read(&segments[0].path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segments[0].path, bytes).unwrap();
+    let refused = bench.publisher().publish(&segments[0]).unwrap_err();
+    assert!(refused.to_string().contains("is damaged at byte"), "{refused}");
+    assert!(!refused.is_full());
+    assert!(bench.tables().is_empty());
+}
+
+#[test]
+fn a_full_disk_is_recognised_inside_a_parquet_error() {
+    let source = ParquetError::External(Box::new(io::Error::from(io::ErrorKind::StorageFull)));
+    let full = PublishError::Parquet { path: "x".into(), source };
+    assert!(full.is_full());
+}
