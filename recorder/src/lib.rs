@@ -6,6 +6,7 @@ pub mod capture;
 pub mod config;
 pub mod data_dir;
 pub mod exit;
+pub mod ingest;
 pub mod log;
 pub mod manifest;
 pub mod publish;
