@@ -9,3 +9,6 @@
 pub mod accounting;
 pub mod capture;
 pub mod clock;
+mod dial;
+pub mod listener;
+pub mod relay;

@@ -1,0 +1,113 @@
+//! Reaching targets: looking up names, connecting, options of outgoing sockets.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use forwarder_core::session::DialFailure;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket, lookup_host};
+use tokio::time::{Instant, timeout_at};
+
+/// Silence after which a TCP peer is probed.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Time between two probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Unanswered probes after which the peer is dead.
+const KEEPALIVE_PROBES: u32 = 4;
+/// Addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 8;
+
+/// How relayed connections detect a peer that vanished.
+pub(crate) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES)
+}
+
+/// The moment `wait` from now; `None`, never, for a wait of zero.
+pub(crate) fn deadline(wait: Duration) -> Option<Instant> {
+    if wait.is_zero() { None } else { Instant::now().checked_add(wait) }
+}
+
+/// The addresses of a host, at most [`MAX_ADDRESSES`].
+///
+/// # Errors
+/// [`DialFailure::Resolve`]: the name did not resolve in time, or to nothing.
+pub(crate) async fn resolve(
+    host: &str,
+    port: u16,
+    deadline: Option<Instant>,
+) -> Result<Vec<SocketAddr>, DialFailure> {
+    let found = until(deadline, lookup_host((host, port))).await;
+    let addresses: Vec<_> = match found {
+        Some(Ok(addresses)) => addresses.take(MAX_ADDRESSES).collect(),
+        Some(Err(_)) | None => return Err(DialFailure::Resolve),
+    };
+    if addresses.is_empty() { Err(DialFailure::Resolve) } else { Ok(addresses) }
+}
+
+/// Connects to a target's address, with TCP_NODELAY and keepalive.
+///
+/// # Errors
+/// Why it could not be reached.
+pub(crate) async fn tcp(
+    target: SocketAddr,
+    deadline: Option<Instant>,
+) -> Result<TcpStream, DialFailure> {
+    let connecting = async {
+        let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_nodelay(true)?;
+        SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
+        socket.connect(target).await
+    };
+    match until(deadline, connecting).await {
+        Some(connected) => connected.map_err(|error| failure(&error)),
+        None => Err(DialFailure::Timeout),
+    }
+}
+
+/// A socket that talks to a target's address alone, so that ICMP errors reach it.
+///
+/// # Errors
+/// Why the target cannot be reached.
+pub(crate) fn udp(target: SocketAddr) -> Result<UdpSocket, DialFailure> {
+    let connect = || -> io::Result<UdpSocket> {
+        let socket = Socket::new(
+            Domain::for_address(target),
+            Type::DGRAM.nonblocking(),
+            Some(Protocol::UDP),
+        )?;
+        forwarder_sys::option::allow_fragments(&socket, target.ip())?;
+        socket.connect(&target.into())?;
+        UdpSocket::from_std(socket.into())
+    };
+    connect().map_err(|error| failure(&error))
+}
+
+/// Whether an address is this machine's own: only such an address can be bound.
+pub(crate) fn is_local(address: IpAddr) -> bool {
+    address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// The part of the time until `deadline` that the next of `left` tries may take.
+pub(crate) fn share(deadline: Option<Instant>, left: usize) -> Option<Instant> {
+    let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+    deadline.map(|deadline| {
+        let now = Instant::now();
+        now + deadline.saturating_duration_since(now) / left
+    })
+}
+
+/// What `work` gives, or `None` when the deadline comes first.
+async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+fn failure(error: &io::Error) -> DialFailure {
+    DialFailure::from_errno(error.raw_os_error().unwrap_or(0))
+}

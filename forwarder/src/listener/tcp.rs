@@ -1,0 +1,131 @@
+//! Accepting TCP clients on one thread.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{Bound, Opened};
+use crate::relay::{DataThread, Permit, accepted, count};
+
+/// How long accepting rests when descriptors or memory are short. Trying at once would spin:
+/// the client that cannot be accepted keeps the listener readable.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Time between two lines about such rests.
+const PAUSE_LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Descriptors of a TCP session: the client's and the target's.
+const SESSION_DESCRIPTORS: usize = 2;
+
+/// Accepts clients until `closing`, then those that wait already.
+pub(crate) async fn serve(thread: Rc<DataThread>, opened: Opened, closing: CancellationToken) {
+    let bound = opened.bound;
+    let listener = TcpListener::from_std(opened.socket.into())
+        .expect("a non-blocking socket on a running runtime registers");
+    let mut door = Door { thread, bound, warned: None };
+    loop {
+        let Some(permit) = door.thread.shared.descriptors.take(SESSION_DESCRIPTORS) else {
+            if door.rest(&closing, "descriptors are used up").await {
+                continue;
+            }
+            break;
+        };
+        // Both branches are cancel-safe.
+        let client = tokio::select! {
+            biased;
+            () = closing.cancelled() => break,
+            client = listener.accept() => client,
+        };
+        if let Err(error) = door.welcome(client, permit)
+            && !door.rest(&closing, &error.to_string()).await
+        {
+            break;
+        }
+    }
+    door.empty(listener);
+}
+
+struct Door {
+    thread: Rc<DataThread>,
+    bound: Bound,
+    warned: Option<Instant>,
+}
+
+impl Door {
+    /// Takes the client in. An error is a shortage of ours: the caller should rest.
+    fn welcome(
+        &self,
+        client: io::Result<(TcpStream, SocketAddr)>,
+        permit: Permit,
+    ) -> io::Result<()> {
+        match client {
+            Ok((client, peer)) => {
+                accepted(&self.thread, self.bound, client, peer, permit);
+                Ok(())
+            }
+            Err(error) if is_the_clients(&error) => {
+                count(&self.thread.shared.counters.accept_failures);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Rests for a moment; false when the listener is to close meanwhile.
+    async fn rest(&mut self, closing: &CancellationToken, why: &str) -> bool {
+        count(&self.thread.shared.counters.accept_pauses);
+        let now = Instant::now();
+        if self.warned.is_none_or(|at| now.saturating_duration_since(at) >= PAUSE_LINE_EVERY) {
+            self.warned = Some(now);
+            tracing::warn!(
+                listener = %self.bound.address,
+                why,
+                "accepting rests: running sessions go on, new clients wait; raise LimitNOFILE or lower the load"
+            );
+        }
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => false,
+            () = sleep(ACCEPT_PAUSE) => true,
+        }
+    }
+
+    /// Accepts who waits already: closing would reset them.
+    fn empty(self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Some(permit) = self.thread.shared.descriptors.take(SESSION_DESCRIPTORS) {
+            let client = listener.accept().and_then(|(client, peer)| {
+                client.set_nonblocking(true)?;
+                Ok((TcpStream::from_std(client)?, peer))
+            });
+            match client {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                client => {
+                    if self.welcome(client, permit).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether accept(2) failed because of the one client: it is gone, the next may do better.
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::PermissionDenied
+    )
+}

@@ -1,0 +1,114 @@
+//! The scales: every byte of a session passes here, on its way to the account and to the capture.
+
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
+
+use forwarder_core::accounting::{Ending, OpenSession, Traffic};
+use schemas::vocab::{Direction, EgressAddr, PerDirection, TargetAddr};
+use schemas::wire::MarkKind;
+
+use crate::capture::SessionCapture;
+use crate::clock::{Clock, micros};
+
+/// What counts, keeps and times one session's payload.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    account: OpenSession,
+    capture: RefCell<Option<SessionCapture>>,
+    clock: Clock,
+    started: Instant,
+    last_moved: Cell<Instant>,
+}
+
+impl Meter {
+    /// Scales at zero for a session that began at `started`.
+    pub(crate) fn new(account: OpenSession, clock: Clock, started: Instant) -> Self {
+        let capture = RefCell::new(None);
+        Self { account, capture, clock, started, last_moved: Cell::new(started) }
+    }
+
+    /// When the session began.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// When payload was last received or delivered, or the target connected.
+    pub(crate) fn last_moved(&self) -> Instant {
+        self.last_moved.get()
+    }
+
+    /// From here on payload is kept too.
+    pub(crate) fn keep_payload(&self, capture: SessionCapture) {
+        *self.capture.borrow_mut() = Some(capture);
+    }
+
+    /// A target is dialled.
+    pub(crate) fn dialling(&self, target: TargetAddr, name_id: u32) {
+        self.account.dialling(target, name_id);
+    }
+
+    /// The target's connection stands.
+    pub(crate) fn connected(&self, egress: EgressAddr) {
+        let now = self.clock.now();
+        self.last_moved.set(now);
+        let took = micros(now.saturating_duration_since(self.started));
+        self.account.connected(egress, self.clock.wall(now), took);
+    }
+
+    /// Payload was read from the sender of `direction`; called before it is written on.
+    pub(crate) fn received(&self, direction: Direction, payload: &[u8]) {
+        let now = self.clock.now();
+        self.last_moved.set(now);
+        self.account.received(direction, payload.len() as u64, self.clock.wall(now));
+        if let Some(capture) = &mut *self.capture.borrow_mut() {
+            capture.data(direction, payload, self.clock.wall_ns(now));
+            let (handed, dropped) = capture.handed_and_dropped();
+            self.account.captured(handed, dropped);
+        }
+    }
+
+    /// The kernel accepted `bytes` of a stream for the receiver of `direction`.
+    pub(crate) fn delivered(&self, direction: Direction, bytes: usize) {
+        self.account.delivered(direction, bytes as u64);
+        self.last_moved.set(self.clock.now());
+    }
+
+    /// The kernel accepted a datagram of `bytes` for the receiver of `direction`.
+    pub(crate) fn delivered_datagram(&self, direction: Direction, bytes: usize) {
+        self.account.delivered_datagram(direction, bytes as u64);
+    }
+
+    /// A FIN or a reset came from the sender of `direction`, or its connection was refused.
+    pub(crate) fn mark(&self, direction: Direction, kind: MarkKind) {
+        if let Some(capture) = &mut *self.capture.borrow_mut() {
+            capture.mark(direction, kind, self.clock.wall_ns(self.clock.now()));
+        }
+    }
+
+    /// The totals so far.
+    pub(crate) fn traffic(&self) -> PerDirection<Traffic> {
+        self.account.traffic()
+    }
+
+    /// The directions whose receiver has not got everything that was received for it.
+    pub(crate) fn owed(&self) -> PerDirection<bool> {
+        self.traffic().map(|traffic| traffic.bytes < traffic.received)
+    }
+
+    /// The session is over: closes the capture and the account. `ending` needs no times. Gives the
+    /// totals, and the duration in microseconds.
+    pub(crate) fn end(self, ending: Ending) -> (PerDirection<Traffic>, u64) {
+        let now = self.clock.now();
+        let duration_us = micros(now.saturating_duration_since(self.started));
+        let traffic = self.account.traffic();
+        if let Some(capture) = self.capture.into_inner() {
+            let (handed, dropped) = capture.handed_and_dropped();
+            self.account.captured(handed, dropped);
+            let received = traffic.map(|direction| direction.received);
+            let delivered = traffic.map(|direction| direction.bytes);
+            capture.end(ending.reason, received, delivered, self.clock.wall_ns(now));
+        }
+        self.account.end(Ending { ts_end: self.clock.wall(now), duration_us, ..ending });
+        (traffic, duration_us)
+    }
+}

@@ -1,0 +1,193 @@
+//! The data path: threads that accept, dial, move payload and count it.
+//!
+//! Each data thread has its own runtime, listeners and sessions; a session lives and dies on the
+//! thread that accepted it. Threads share the plan in force, the account and a few counters, all
+//! without locks.
+
+mod admit;
+mod association;
+mod buffers;
+mod counters;
+mod descriptors;
+mod log;
+mod meter;
+mod plan;
+mod pump;
+mod reach;
+mod tcp;
+mod thread;
+mod udp;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use forwarder_core::config::{Config, Listener, listener_changes};
+use futures_util::future::select_all;
+use schemas::vocab::ServiceName;
+
+use crate::accounting::Account;
+use crate::capture::CaptureLane;
+use crate::clock::Clock;
+use crate::dial;
+use crate::listener::{BindError, Bound, Group, Opened};
+
+pub use counters::Counters;
+pub use plan::NamesFull;
+
+use descriptors::Descriptors;
+use plan::Plan;
+use thread::{Order, ThreadHandle};
+
+pub(crate) use counters::count;
+pub(crate) use descriptors::Permit;
+pub(crate) use tcp::accepted;
+pub(crate) use thread::DataThread;
+pub(crate) use udp::Desk;
+
+/// Descriptors a data thread needs besides listeners and sessions: epoll, timers, wakers.
+const DESCRIPTORS_PER_THREAD: usize = 8;
+
+/// What all data threads share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) account: Account,
+    pub(crate) capture: CaptureLane,
+    pub(crate) clock: Clock,
+    pub(crate) plan: ArcSwap<Plan>,
+    pub(crate) descriptors: Descriptors,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// Why relaying cannot begin, or cannot go on with another configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// A listener cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The account has no room for the configuration's names.
+    #[error(transparent)]
+    Names(#[from] NamesFull),
+    /// The system gave no thread.
+    #[error("cannot start a data thread: {0}; raise the limit of processes (ulimit -u)")]
+    Thread(std::io::Error),
+}
+
+/// A data thread ended though nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+#[error("data thread {0} died; its sessions are lost, this is a bug of ours")]
+pub struct ThreadDied(pub usize);
+
+/// The running data path.
+#[derive(Debug)]
+pub struct Relay {
+    shared: Arc<Shared>,
+    threads: Vec<ThreadHandle>,
+    bound: Vec<Bound>,
+}
+
+impl Relay {
+    /// Binds every listener of `config` and begins to serve on `threads` threads, one at least.
+    /// Nothing is served unless everything is bound.
+    ///
+    /// # Errors
+    /// A listener cannot be bound, a name does not fit, or the system gives no thread.
+    pub fn start(
+        config: &Config,
+        threads: usize,
+        account: Account,
+        capture: CaptureLane,
+        clock: Clock,
+    ) -> Result<Self, RelayError> {
+        let threads = threads.max(1);
+        let all = config.services.iter().flat_map(|service| {
+            service.listeners.iter().map(|&listener| (listener, service.name.clone()))
+        });
+        let mut groups = bind_all(all, threads)?;
+        let bound: Vec<_> = groups.iter().map(Group::bound).collect();
+        let plan = Plan::new(config, &bound, |name| account.name_id(name))?;
+        let held = threads * (groups.len() + DESCRIPTORS_PER_THREAD);
+        let shared = Arc::new(Shared {
+            account,
+            capture,
+            clock,
+            plan: ArcSwap::from_pointee(plan),
+            descriptors: Descriptors::raise_limit(held),
+            counters: Arc::new(Counters::default()),
+        });
+        let threads = (0..threads)
+            .map(|number| ThreadHandle::spawn(number, Arc::clone(&shared), share(&mut groups)))
+            .collect::<Result<_, _>>()
+            .map_err(RelayError::Thread)?;
+        Ok(Self { shared, threads, bound })
+    }
+
+    /// Puts another configuration in force: binds the listeners it adds, closes those it drops,
+    /// leaves the others alone. Running sessions go on. On error everything stays as it was.
+    ///
+    /// # Errors
+    /// A new listener cannot be bound, or a name does not fit.
+    pub async fn reload(&mut self, config: &Config) -> Result<(), RelayError> {
+        let plan = self.shared.plan.load_full();
+        let changes = listener_changes(&plan.config, config);
+        let mut groups = bind_all(changes.added.into_iter(), self.threads.len())?;
+        let dropped: Vec<_> = changes.removed.into_iter().map(|(listener, _)| listener).collect();
+        let mut bound = self.bound.clone();
+        bound.retain(|bound| !dropped.contains(&bound.listener));
+        bound.extend(groups.iter().map(Group::bound));
+        let plan = Plan::new(config, &bound, |name| self.shared.account.name_id(name))?;
+        self.shared.plan.store(Arc::new(plan));
+        self.bound = bound;
+        for thread in &self.threads {
+            let (add, remove) = (share(&mut groups), dropped.clone());
+            thread.order(Order::Listen { add, remove }).await;
+        }
+        Ok(())
+    }
+
+    /// The listeners and the addresses they are bound to.
+    pub fn bound(&self) -> &[Bound] {
+        &self.bound
+    }
+
+    /// What was counted besides sessions.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.shared.counters
+    }
+
+    /// Waits until a data thread ends by itself. Cancel-safe.
+    pub async fn died(&mut self) -> ThreadDied {
+        let ended = self.threads.iter_mut().map(ThreadHandle::ended);
+        let (_, number, _) = select_all(ended).await;
+        ThreadDied(number)
+    }
+
+    /// Stops listening and waits until every TCP session has ended, at most `patience` (zero:
+    /// without end); what is left then ends as `drained`, UDP associations at once. May be asked
+    /// again with less patience.
+    ///
+    /// # Errors
+    /// A data thread died.
+    pub async fn drain(&mut self, patience: Duration) -> Result<(), ThreadDied> {
+        let deadline = dial::deadline(patience);
+        for thread in &self.threads {
+            thread.order(Order::Drain { deadline }).await;
+        }
+        for (number, thread) in self.threads.iter_mut().enumerate() {
+            thread.ended().await.map_err(|_| ThreadDied(number))?;
+        }
+        Ok(())
+    }
+}
+
+fn bind_all(
+    listeners: impl Iterator<Item = (Listener, ServiceName)>,
+    threads: usize,
+) -> Result<Vec<Group>, BindError> {
+    listeners.map(|(listener, service)| Group::bind(listener, &service, threads)).collect()
+}
+
+/// One socket of each group, for one thread.
+fn share(groups: &mut [Group]) -> Vec<Opened> {
+    groups.iter_mut().filter_map(Group::take).collect()
+}

@@ -1,0 +1,190 @@
+//! The configuration in force, in the form the data threads ask it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use forwarder_core::config::{
+    Action, CaptureMode, Config, Listener, Rule, Target, Timeouts, Verdict,
+};
+use schemas::vocab::{ServiceName, Transport};
+
+use crate::dial;
+use crate::listener::Bound;
+
+/// The counter table's name area has no room for the names of this configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no room for the name {name:?} in the account's name area: restart the forwarder, which begins a new one, or use fewer names"
+)]
+pub struct NamesFull {
+    /// The first name that did not fit.
+    pub name: String,
+}
+
+/// What a configuration means for sessions that begin now.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) revision: u32,
+    services: HashMap<Listener, Arc<ServicePlan>>,
+    own: HashMap<(Transport, u16), Vec<IpAddr>>,
+}
+
+/// One service and the rules that cover it.
+#[derive(Debug)]
+pub(crate) struct ServicePlan {
+    pub(crate) name: ServiceName,
+    pub(crate) id: u32,
+    /// Its index in the configuration.
+    index: usize,
+    /// By index in the configuration.
+    rules: HashMap<usize, Arc<RulePlan>>,
+}
+
+/// One rule as it applies to one service.
+#[derive(Debug)]
+pub(crate) struct RulePlan {
+    pub(crate) rule: Rule,
+    pub(crate) id: u32,
+    pub(crate) customer_id: u32,
+    /// `None`: the rule blocks.
+    pub(crate) pass: Option<Arc<PassPlan>>,
+}
+
+/// How a client that may pass is relayed.
+#[derive(Debug)]
+pub(crate) struct PassPlan {
+    pub(crate) capture: CaptureMode,
+    pub(crate) timeouts: Timeouts,
+    targets: Vec<TargetPlan>,
+    next: AtomicUsize,
+}
+
+/// A target and the id of its name (0: configured as an address).
+#[derive(Debug)]
+pub(crate) struct TargetPlan {
+    pub(crate) target: Target,
+    pub(crate) name_id: u32,
+}
+
+impl Plan {
+    /// The plan of a configuration whose listeners are bound. `name_id` registers a name.
+    ///
+    /// # Errors
+    /// A name does not fit into the name area.
+    pub(crate) fn new(
+        config: &Config,
+        bound: &[Bound],
+        name_id: impl Fn(&str) -> Option<u32>,
+    ) -> Result<Self, NamesFull> {
+        let name_id = |name: &str| name_id(name).ok_or_else(|| NamesFull { name: name.to_owned() });
+        let mut services = HashMap::new();
+        for (index, service) in config.services.iter().enumerate() {
+            let rules = config.rules_of(index).iter().map(|&rule| {
+                let targets = config.targets(index, rule);
+                Ok((rule, Arc::new(RulePlan::new(&config.rules[rule], targets, name_id)?)))
+            });
+            let plan = Arc::new(ServicePlan {
+                name: service.name.clone(),
+                id: name_id(service.name.as_str())?,
+                index,
+                rules: rules.collect::<Result<_, _>>()?,
+            });
+            services.extend(service.listeners.iter().map(|&at| (at, Arc::clone(&plan))));
+        }
+        let mut own: HashMap<_, Vec<IpAddr>> = HashMap::new();
+        for bound in bound {
+            let key = (bound.listener.transport, bound.address.port());
+            own.entry(key).or_default().push(bound.address.ip());
+        }
+        Ok(Self { config: config.clone(), revision: name_id(&config.revision)?, services, own })
+    }
+
+    /// The service that a listener belongs to. `None`: it was removed.
+    pub(crate) fn service(&self, listener: Listener) -> Option<&Arc<ServicePlan>> {
+        self.services.get(&listener)
+    }
+
+    /// The rule that decides about a client of a service. `None`: no rule matches, which is a
+    /// block.
+    pub(crate) fn decide<'a>(
+        &self,
+        service: &'a ServicePlan,
+        client: IpAddr,
+    ) -> Option<&'a Arc<RulePlan>> {
+        match self.config.judge(service.index, client) {
+            Verdict::Pass { rule } | Verdict::Block { rule: Some(rule) } => {
+                service.rules.get(&rule)
+            }
+            Verdict::Block { rule: None } => None,
+        }
+    }
+
+    /// Whether whoever dials `target` reaches one of our own listeners.
+    pub(crate) fn is_own(&self, transport: Transport, target: SocketAddr) -> bool {
+        let Some(addresses) = self.own.get(&(transport, target.port())) else { return false };
+        // The kernel takes the unspecified address for the loopback one when it connects.
+        let target = target.ip().to_canonical();
+        addresses.iter().any(|&own| {
+            own == target
+                || target.is_unspecified() && own.is_ipv4() == target.is_ipv4()
+                || own.is_unspecified()
+                    && own.is_ipv4() == target.is_ipv4()
+                    && dial::is_local(target)
+        })
+    }
+}
+
+impl RulePlan {
+    fn new(
+        rule: &Rule,
+        targets: &[Target],
+        name_id: impl Fn(&str) -> Result<u32, NamesFull>,
+    ) -> Result<Self, NamesFull> {
+        let pass = match &rule.action {
+            Action::Block => None,
+            Action::Pass(pass) => Some(Arc::new(PassPlan {
+                capture: pass.capture,
+                timeouts: pass.timeouts,
+                targets: targets
+                    .iter()
+                    .map(|target| TargetPlan::new(target, &name_id))
+                    .collect::<Result<_, _>>()?,
+                next: AtomicUsize::new(0),
+            })),
+        };
+        let customer_id = match &rule.customer {
+            Some(customer) => name_id(customer.as_str())?,
+            None => 0,
+        };
+        Ok(Self { rule: rule.clone(), id: name_id(rule.name.as_str())?, customer_id, pass })
+    }
+}
+
+impl PassPlan {
+    /// Every target once, beginning with the next one in turn.
+    pub(crate) fn targets_in_turn(&self) -> impl Iterator<Item = &TargetPlan> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed) % self.targets.len().max(1);
+        self.targets[start..].iter().chain(&self.targets[..start])
+    }
+
+    /// Whether a target's name has to be looked up.
+    pub(crate) fn has_names(&self) -> bool {
+        self.targets.iter().any(|plan| matches!(plan.target, Target::Name(..)))
+    }
+}
+
+impl TargetPlan {
+    fn new(
+        target: &Target,
+        name_id: impl Fn(&str) -> Result<u32, NamesFull>,
+    ) -> Result<Self, NamesFull> {
+        let name_id = match target {
+            Target::Address(_) => 0,
+            Target::Name(host, _) => name_id(host)?,
+        };
+        Ok(Self { target: target.clone(), name_id })
+    }
+}

@@ -1,0 +1,241 @@
+//! Data threads: one runtime each, with listeners and sessions that never leave it.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use forwarder_core::config::Listener;
+use schemas::vocab::Transport;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::buffers::Buffers;
+use super::log::{Log, LogBudget};
+use crate::listener::{self, Opened};
+
+/// Orders a data thread may be behind with; whoever gives more waits.
+const ORDERS: usize = 8;
+
+/// Threads that a data thread may use for looking up names.
+const LOOKUP_THREADS: usize = 16;
+
+/// What control tells a data thread.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Serve some listeners, close others.
+    Listen {
+        /// Sockets to serve.
+        add: Vec<Opened>,
+        /// Listeners to close once they are accepted empty.
+        remove: Vec<Listener>,
+    },
+    /// Close every listener, wait for TCP sessions until the deadline, then end.
+    Drain {
+        /// `None`: wait for as long as they take.
+        deadline: Option<Instant>,
+    },
+}
+
+/// A data thread as control sees it.
+#[derive(Debug)]
+pub(crate) struct ThreadHandle {
+    orders: mpsc::Sender<Order>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl ThreadHandle {
+    /// Starts a thread that serves `opened`.
+    ///
+    /// # Errors
+    /// The system gives no thread, or no descriptors for its runtime.
+    pub(crate) fn spawn(
+        number: usize,
+        shared: Arc<Shared>,
+        opened: Vec<Opened>,
+    ) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(LOOKUP_THREADS)
+            .thread_name(format!("lookup-{number}"))
+            .build()?;
+        let (orders, inbox) = mpsc::channel(ORDERS);
+        let (farewell, ended) = oneshot::channel();
+        std::thread::Builder::new().name(format!("data-{number}")).spawn(move || {
+            let local = LocalSet::new();
+            let thread = Rc::new(DataThread::new(shared));
+            local.block_on(&runtime, serve(&thread, opened, inbox));
+            // Ends the sessions that are left, before the farewell says that all have ended.
+            drop(local);
+            drop(runtime);
+            if farewell.send(()).is_err() {
+                tracing::debug!(thread = number, "control did not wait for this thread");
+            }
+        })?;
+        Ok(Self { orders, ended })
+    }
+
+    /// Gives an order. A thread that died takes none; [`ThreadHandle::ended`] tells.
+    pub(crate) async fn order(&self, order: Order) {
+        drop(self.orders.send(order).await);
+    }
+
+    /// Waits for the thread's end; an error when it did not end in order. Cancel-safe.
+    pub(crate) fn ended(&mut self) -> &mut oneshot::Receiver<()> {
+        &mut self.ended
+    }
+}
+
+/// What a data thread's tasks share. None of it leaves the thread.
+#[derive(Debug)]
+pub(crate) struct DataThread {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) buffers: Buffers,
+    /// UDP associations alive.
+    pub(crate) associations: Cell<usize>,
+    log: LogBudget,
+    running: Cell<usize>,
+    none_running: Notify,
+}
+
+impl DataThread {
+    fn new(shared: Arc<Shared>) -> Self {
+        let log = LogBudget::new(shared.clock.now());
+        Self {
+            shared,
+            buffers: Buffers::default(),
+            associations: Cell::new(0),
+            log,
+            running: Cell::new(0),
+            none_running: Notify::new(),
+        }
+    }
+
+    /// Where this thread's log lines go.
+    pub(crate) fn log(&self, now: std::time::Instant) -> Log<'_> {
+        Log { budget: &self.log, counters: &self.shared.counters, now }
+    }
+
+    /// Waits until no TCP session is left.
+    async fn idle(&self) {
+        while self.running.get() > 0 {
+            self.none_running.notified().await;
+        }
+    }
+}
+
+/// A TCP session that a drain waits for, until dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    thread: Rc<DataThread>,
+}
+
+impl Running {
+    pub(crate) fn begin(thread: &Rc<DataThread>) -> Self {
+        thread.running.set(thread.running.get() + 1);
+        Self { thread: Rc::clone(thread) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let left = self.thread.running.get() - 1;
+        self.thread.running.set(left);
+        if left == 0 {
+            self.thread.none_running.notify_one();
+        }
+    }
+}
+
+/// The listeners of one thread.
+struct Listeners<'a> {
+    thread: &'a Rc<DataThread>,
+    closing: HashMap<Listener, CancellationToken>,
+    tasks: JoinSet<()>,
+}
+
+impl Listeners<'_> {
+    fn open(&mut self, opened: Opened) {
+        let closing = CancellationToken::new();
+        let thread = Rc::clone(self.thread);
+        self.closing.insert(opened.bound.listener, closing.clone());
+        match opened.bound.listener.transport {
+            Transport::Tcp => self.tasks.spawn_local(listener::tcp::serve(thread, opened, closing)),
+            Transport::Udp => self.tasks.spawn_local(listener::udp::serve(thread, opened, closing)),
+        };
+    }
+
+    fn close(&mut self, listener: Listener) {
+        if let Some(closing) = self.closing.remove(&listener) {
+            closing.cancel();
+        }
+    }
+
+    async fn close_all(&mut self) {
+        for (_, closing) in self.closing.drain() {
+            closing.cancel();
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            rethrow(ended);
+        }
+    }
+}
+
+/// Serves listeners until an order to drain is carried out.
+async fn serve(thread: &Rc<DataThread>, opened: Vec<Opened>, mut inbox: mpsc::Receiver<Order>) {
+    let mut listeners = Listeners { thread, closing: HashMap::new(), tasks: JoinSet::new() };
+    for opened in opened {
+        listeners.open(opened);
+    }
+    let mut deadline = loop {
+        // Both branches are cancel-safe.
+        tokio::select! {
+            order = inbox.recv() => match order {
+                Some(Order::Listen { add, remove }) => {
+                    for listener in remove {
+                        listeners.close(listener);
+                    }
+                    for opened in add {
+                        listeners.open(opened);
+                    }
+                }
+                Some(Order::Drain { deadline }) => break deadline,
+                // Control is gone, and with it whoever could ask for a slower end.
+                None => return,
+            },
+            Some(ended) = listeners.tasks.join_next() => rethrow(ended),
+        }
+    };
+    listeners.close_all().await;
+    loop {
+        let passed = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        // All branches are cancel-safe.
+        tokio::select! {
+            () = thread.idle() => return,
+            () = passed => return,
+            order = inbox.recv() => match order {
+                Some(Order::Drain { deadline: sooner }) => deadline = sooner,
+                Some(Order::Listen { .. }) => {}
+                None => return,
+            },
+        }
+    }
+}
+
+/// A listener's panic is the thread's: without it the forwarder would look alive and be deaf.
+fn rethrow(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
