@@ -9,11 +9,12 @@ SHELL       := /bin/bash
 CARGO      ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 RELEASE    := $(TARGET_DIR)/release
+BUILT      ?= $(RELEASE)
 DEBUG      := $(TARGET_DIR)/debug
 # Read when a recipe runs, after `duckdb` has written it.
 FEATURES    = $$(<target/duckdb/features)
 
-.PHONY: help demo test lint build bench install clean duckdb test-tools
+.PHONY: help demo test lint build bench install install-files clean duckdb test-tools
 .DEFAULT_GOAL := help
 
 help: ## Says what there is to type
@@ -42,12 +43,17 @@ build: duckdb ## Builds release binaries in target/release
 bench: build ## Measures the relay on loopback against a direct connection
 	@$(RELEASE)/bench
 
-# Existing files in /etc/weir are the operator's: only absent ones are put there.
-install: build ## Puts binaries, library, examples and systemd units in place
+install: build install-files ## Puts binaries, library, examples and systemd units in place
+	@echo 'Installed. As services: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload'
+	@echo '                        systemctl enable --now weir-recorder weir-forwarder'
+
+# From what was built before. Existing files in /etc/weir are the operator's: only absent ones are
+# put there.
+install-files:
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib/systemd/system' \
 	  '$(DESTDIR)$(PREFIX)/lib/sysusers.d' '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d' \
 	  '$(DESTDIR)$(PREFIX)/share/doc/weir' '$(DESTDIR)/etc/weir'
-	install -m 755 '$(RELEASE)/forwarder' '$(RELEASE)/recorder' '$(RELEASE)/analyze' '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 '$(BUILT)/forwarder' '$(BUILT)/recorder' '$(BUILT)/analyze' '$(DESTDIR)$(PREFIX)/bin'
 	if [[ -z "$(FEATURES)" ]]; then \
 	  install -d '$(DESTDIR)$(PREFIX)/lib/weir'; \
 	  install -m 644 target/duckdb/libduckdb.* '$(DESTDIR)$(PREFIX)/lib/weir'; \
@@ -63,8 +69,6 @@ install: build ## Puts binaries, library, examples and systemd units in place
 	done
 	install -m 644 recorder/dist/sysusers.conf '$(DESTDIR)$(PREFIX)/lib/sysusers.d/weir.conf'
 	install -m 644 recorder/dist/tmpfiles.conf '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/weir.conf'
-	@echo 'Installed. As services: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload'
-	@echo '                        systemctl enable --now weir-recorder weir-forwarder'
 
 clean: ## Removes everything that make made
 	$(CARGO) clean

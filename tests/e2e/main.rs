@@ -1,3 +1,9 @@
 //! Whole binaries on loopback: what a user of Weir may rely on, seen from outside.
 
+mod accounting;
+mod drain;
 mod install;
+mod reload;
+mod rows;
+mod tcp;
+mod udp;

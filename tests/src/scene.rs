@@ -57,6 +57,12 @@ impl Scene {
         address::free(self.ip)
     }
 
+    /// The address of this scene's client number `number`; with fewer than 20,000 of them no two are
+    /// the same, so that each finds its row in the account.
+    pub fn client(&self, number: u16) -> SocketAddr {
+        SocketAddr::new(self.ip, 10_000 + number)
+    }
+
     /// A path in the scene's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -4,7 +4,7 @@
 mod tcp;
 mod udp;
 
-pub use tcp::{Plan, TcpServer, connect, exchange};
+pub use tcp::{Plan, TcpServer, attempt, connect, exchange};
 pub use udp::{UdpServer, converse};
 
 use std::net::SocketAddr;

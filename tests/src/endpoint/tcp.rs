@@ -135,13 +135,13 @@ fn serve(mut stream: TcpStream) -> io::Result<Seen> {
     Ok(seen)
 }
 
-/// Connects from an address of the client's choice.
+/// Connects from an address of the client's choice; port 0: any.
 ///
 /// # Errors
-/// The connection is refused, or `from` is not an address of this machine.
-pub fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+/// The connection is refused, or `from` is taken or not an address of this machine.
+pub fn connect(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(from, 0).into())?;
+    socket.bind(&from.into())?;
     socket.connect_timeout(&to.into(), DEADLINE)?;
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(DEADLINE))?;
@@ -153,20 +153,33 @@ pub fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
 ///
 /// # Errors
 /// The connection is refused, cut, or carries bytes that the server did not send.
-pub fn exchange(from: IpAddr, to: SocketAddr, plan: Plan) -> io::Result<Seen> {
+pub fn exchange(from: SocketAddr, to: SocketAddr, plan: Plan) -> io::Result<Seen> {
+    let (seen, whole) = attempt(from, to, plan)?;
+    if whole { Ok(seen) } else { Err(io::Error::other(format!("cut: {plan:?}, {seen:?}"))) }
+}
+
+/// As [`exchange`], but a connection that is cut is an outcome: what was counted until then, and
+/// whether the plan was carried out whole.
+///
+/// # Errors
+/// The connection is refused, or carries bytes that the server did not send.
+pub fn attempt(from: SocketAddr, to: SocketAddr, plan: Plan) -> io::Result<(Seen, bool)> {
     let mut stream = connect(from, to)?;
-    let mut seen = Seen::new(stream.local_addr()?, stream.peer_addr()?);
-    stream.write_all(&plan.header())?;
+    let mut seen = Seen::new(from, to);
+    if stream.write_all(&plan.header()).is_err() {
+        return Ok((seen, false));
+    }
     let writing = stream.try_clone()?;
     let rest = plan.up.saturating_sub(HEADER);
     let sender = thread::spawn(move || send(writing, Plan::UP, HEADER, rest));
-    let (received, clean) = receive(stream, Plan::DOWN, 0);
+    let (received, end) = receive(stream, Plan::DOWN, 0);
     seen.sent = HEADER + sender.join().unwrap_or(0);
     seen.received = received;
-    if !clean || seen.sent != plan.up || seen.received != plan.down {
-        return Err(io::Error::other(format!("cut or damaged: {plan:?}, {seen:?}")));
+    if end == End::Damaged {
+        return Err(io::Error::other(format!("damaged: {plan:?}, {seen:?}")));
     }
-    Ok(seen)
+    let whole = end == End::Fin && seen.sent == plan.up && seen.received == plan.down;
+    Ok((seen, whole))
 }
 
 /// Sends `len` bytes of a stream, then a FIN; says how many the kernel took.
@@ -185,18 +198,27 @@ fn send(mut stream: TcpStream, salt: u64, mut offset: u64, len: u64) -> u64 {
     len
 }
 
-/// Receives to the end of the stream; says how many bytes came, and whether all of them were right
-/// and the end was a FIN.
-fn receive(mut stream: TcpStream, salt: u64, mut offset: u64) -> (u64, bool) {
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Fin,
+    Cut,
+    Damaged,
+}
+
+/// Receives to the end of the stream, comparing every byte; says how many came.
+fn receive(mut stream: TcpStream, salt: u64, mut offset: u64) -> (u64, End) {
     let (mut buffer, mut expected) = (vec![0; CHUNK], vec![0; CHUNK]);
-    let (mut received, mut right) = (0, true);
+    let mut received = 0;
     loop {
-        let Ok(len) = stream.read(&mut buffer) else { return (received, false) };
+        let Ok(len) = stream.read(&mut buffer) else { return (received, End::Cut) };
         if len == 0 {
-            return (received, right);
+            return (received, End::Fin);
         }
         fill(salt, offset, &mut expected[..len]);
-        right &= buffer[..len] == expected[..len];
+        if buffer[..len] != expected[..len] {
+            return (received, End::Damaged);
+        }
         offset += len as u64;
         received += len as u64;
     }

@@ -92,8 +92,8 @@ fn reply_len(request: &[u8]) -> usize {
 ///
 /// # Errors
 /// A reply does not come, or has another size.
-pub fn converse(from: IpAddr, to: SocketAddr, turns: &[(usize, usize)]) -> io::Result<Seen> {
-    let socket = UdpSocket::bind((from, 0))?;
+pub fn converse(from: SocketAddr, to: SocketAddr, turns: &[(usize, usize)]) -> io::Result<Seen> {
+    let socket = UdpSocket::bind(from)?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(DEADLINE))?;
     let mut seen = Seen::new(socket.local_addr()?, to);

@@ -1,0 +1,55 @@
+//! The end in order: SIGTERM.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use e2e_tests::address;
+use e2e_tests::endpoint::connect;
+use rustix::process::Signal;
+
+use crate::rows::{integer, text};
+use crate::tcp::scene_with;
+
+#[test]
+fn a_running_session_may_finish_while_nobody_new_comes_in() {
+    let target = TcpListener::bind((address::own(), 0)).unwrap();
+    let (mut scene, listen) =
+        scene_with(target.local_addr().unwrap(), "[timeouts]\ndrain = \"30s\"\n");
+    let mut client = connect(scene.client(0), listen).unwrap();
+    let (mut server, _) = target.accept().unwrap();
+    client.write_all(b"before").unwrap();
+    server.read_exact(&mut [0; 6]).unwrap();
+
+    scene.forwarder().signal(Signal::TERM);
+    e2e_tests::wait::until("it listens no more", || {
+        connect(scene.client(1), listen).is_err().then_some(())
+    });
+    client.write_all(b"after").unwrap();
+    drop(client);
+    let mut rest = String::new();
+    server.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "after");
+    drop(server);
+    assert!(scene.forwarder().end().success());
+    scene.flush();
+    let rows = scene.rows(&["sessions"]);
+    assert_eq!((text(&rows[0], "end_reason"), integer(&rows[0], "bytes_up")), ("done", 11));
+}
+
+#[test]
+fn a_session_that_will_not_end_is_ended_and_accounted_as_drained() {
+    let target = TcpListener::bind((address::own(), 0)).unwrap();
+    let (mut scene, listen) =
+        scene_with(target.local_addr().unwrap(), "[timeouts]\ndrain = \"1s\"\n");
+    let mut client = connect(scene.client(0), listen).unwrap();
+    let (mut server, _) = target.accept().unwrap();
+    client.write_all(b"still here").unwrap();
+    server.read_exact(&mut [0; 10]).unwrap();
+
+    assert!(scene.stop_forwarder().success());
+    scene.flush();
+    let rows = scene.rows(&["sessions"]);
+    assert_eq!((text(&rows[0], "end_reason"), integer(&rows[0], "bytes_up")), ("drained", 10));
+    assert_eq!(integer(&rows[0], "quality"), 0);
+    scene.analyze(&["verify"]).fine();
+}
