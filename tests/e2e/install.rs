@@ -9,7 +9,8 @@ use e2e_tests::scene::Said;
 
 /// The files as installed below a directory of their own.
 fn install(into: &Path) -> Said {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace");
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace");
     let built = binary::path("forwarder");
     let built = built.parent().expect("a file has a directory");
     Said::of(
@@ -71,13 +72,18 @@ fn installed_units_start_what_was_installed() {
     for program in ["forwarder", "recorder"] {
         let unit = dir.path().join(format!("usr/lib/systemd/system/weir-{program}.service"));
         let text = fs::read_to_string(&unit).unwrap();
-        assert!(text.contains(&format!("ExecStart=/usr/bin/{program} run -c /etc/weir/{program}.toml\n")));
+        assert!(
+            text.contains(&format!(
+                "ExecStart=/usr/bin/{program} run -c /etc/weir/{program}.toml\n"
+            ))
+        );
         // For systemd-analyze, which wants the program to be there.
         let here = text.replace("=/usr/bin/", &format!("={}/usr/bin/", dir.path().display()));
         fs::write(&unit, here).unwrap();
         units.push(unit);
     }
-    let analyze = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output();
+    let analyze =
+        Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output();
     let Ok(said) = analyze else {
         println!("systemd-analyze is not here: the units were read as text only");
         return;

@@ -1,6 +1,8 @@
 //! Whole binaries on loopback: what a user of Weir may rely on, seen from outside.
 
 mod accounting;
+mod crash;
+mod diagnostics;
 mod drain;
 mod install;
 mod reload;
