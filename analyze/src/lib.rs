@@ -1,3 +1,67 @@
 //! Reports, lookups and captures from the tables, with embedded DuckDB.
+//!
+//! Reads a recorder's data directory and never writes to it. The way of an answer: [`cli`] (what
+//! was typed), [`dataset`] (which files are the tables), [`database`] (views over them), a module of
+//! [`command`] with its question in `query/*.sql`, [`report`] (how the answer is written).
 
 #![forbid(unsafe_code)]
+
+pub mod cell;
+pub mod cli;
+pub mod command;
+pub mod coverage;
+pub mod database;
+pub mod dataset;
+pub mod failure;
+pub mod network;
+pub mod period;
+pub mod progress;
+pub mod report;
+pub mod scratch;
+pub mod sql;
+pub mod verify;
+
+use std::path::Path;
+
+use cli::Command;
+use command::Verdict;
+use dataset::Dataset;
+use failure::Failure;
+
+/// How often a command is asked again when the recorder renames parts under it. A commit takes
+/// milliseconds, so a second meeting is rare and a third means the part is really gone.
+const ATTEMPTS: usize = 3;
+
+/// Runs one command. Every question is asked before the first byte is written, so a command may be
+/// asked again.
+///
+/// # Errors
+/// Whatever kept it from answering; a damaged part is named.
+pub fn run(command: &Command, data: &Path) -> Result<Verdict, Failure> {
+    let mut last = command::run(command, data);
+    for _ in 1..ATTEMPTS {
+        match last {
+            Err(Failure::Moved(_)) => last = command::run(command, data),
+            other => return other.map_err(|failure| name_the_damage(failure, data)),
+        }
+    }
+    last.map_err(|failure| name_the_damage(failure, data))
+}
+
+/// DuckDB often does not say which file it stumbled over; the checksums do.
+fn name_the_damage(failure: Failure, data: &Path) -> Failure {
+    if !matches!(failure, Failure::Internal(_) | Failure::Io(_) | Failure::Moved(_)) {
+        return failure;
+    }
+    let Ok(dataset) = Dataset::open(data) else { return failure };
+    let damaged = dataset.parts().iter().find_map(|part| {
+        let fault = verify::damage(&dataset, part)?;
+        Some(format!("{}: {fault}", dataset.root().join(&part.path).display()))
+    });
+    match damaged {
+        Some(part) => Failure::Io(format!(
+            "a part is damaged: {part}; `analyze verify` lists all such parts, restore them from a backup"
+        )),
+        None => failure,
+    }
+}

@@ -1,0 +1,231 @@
+//! The command line: what was typed. What it means is decided by the modules of the commands.
+
+mod common;
+mod key;
+
+use std::env;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use common::{Common, FilterArgs, OutputArgs, PeriodArgs, ReportFormat};
+pub use key::Key;
+
+/// `data` of a packaged recorder.
+const DEFAULT_DATA: &str = "/var/lib/weir";
+
+/// Everything that was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "analyze",
+    version,
+    about = "Usage reports, lookups and captures from the account that Weir keeps",
+    long_about = "Usage reports, lookups and captures from the account that Weir keeps.\n\n\
+        Reads the data directory of a recorder and never writes to it; the recorder may be running. \
+        Without a period a command covers everything, without --top it gives every row.\n\n\
+        Bytes are payload the kernel accepted for the other side: up is client to target, down is \
+        target to client. Tables are for people (decimal units, times in --tz); csv, json and ndjson \
+        carry raw integers, times in UTC, and the column names as a contract.",
+    after_long_help = "Exit codes: 0 fine; 1 verify found a fault; 64 usage; 66 no such data; 70 our bug; \
+        74 a file could not be read or written, or is damaged; 77 permission; 78 the data directory is of a newer format."
+)]
+pub struct Arguments {
+    /// The recorder's data directory [default: $WEIR_DATA, then /var/lib/weir].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Arguments {
+    /// The data directory: as typed, else `$WEIR_DATA`, else where packages put it.
+    pub fn data(&self) -> PathBuf {
+        let from_environment = || env::var_os("WEIR_DATA").map(PathBuf::from);
+        self.data.clone().or_else(from_environment).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA))
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bytes, datagrams and sessions per customer, service, client, day…
+    ///
+    /// Adds up the `usage` table, which has one row per session and slot; a slot belongs to the
+    /// period in which it starts. Running sessions are included up to their last slot. Rows are in
+    /// the order of their keys; with --top the largest come first.
+    #[command(after_long_help = "Examples:\n  \
+        analyze usage --period 2026-10\n  \
+        analyze usage --by customer,day --since -7d --tz Europe/Berlin\n  \
+        analyze usage --by service,client/24 --customer acme --format csv -o acme.csv")]
+    Usage(Common),
+    /// Who moves most: clients, services, targets… with share and peak.
+    ///
+    /// The largest first. share_percent is the part of the total of all rows, also of those that
+    /// --top leaves out; peak_bps is the highest mean rate of one slot, both directions together.
+    #[command(after_long_help = "Examples:\n  \
+        analyze top -n 10\n  \
+        analyze top --by service,target --order down --since -1d\n  \
+        analyze top --by client/24 --order sessions --period 2026-10")]
+    Top(TopArgs),
+    /// Every ended session, with all columns of its table.
+    ///
+    /// Lists sessions that ended in the period; --open adds those still running, as far as their
+    /// latest usage row tells (columns not known yet are empty). csv, json and ndjson print
+    /// `session` and then all columns; a table shows those that fit. With --top those that moved
+    /// most.
+    #[command(after_long_help = "Examples:\n  \
+        analyze sessions --client 10.1.0.0/16 --since 2026-10-26T12:00:00Z\n  \
+        analyze sessions --open --format json\n  \
+        analyze sessions --customer acme -n 20")]
+    Sessions(Common),
+    /// One session in detail.
+    ///
+    /// Identity, addresses, times, bytes, end, its intervals and where its capture lies. A running
+    /// session is shown from its usage rows. The id is the text that logs, captures and tables
+    /// carry.
+    #[command(after_long_help = "Example:\n  analyze session k3f9x2ab-1042")]
+    Session(SessionArgs),
+    /// Refused attempts, grouped.
+    ///
+    /// Attempts that were refused before anything was dialled: by a rule, a limit, or for want of
+    /// resources. The most frequent first. Keys besides the common ones: reason, limit.
+    #[command(after_long_help = "Examples:\n  \
+        analyze denied --since -1d\n  \
+        analyze denied --by reason,day\n  \
+        analyze denied --by client/24 -n 20")]
+    Denied(Common),
+    /// Write one session's captured packets as a pcapng file.
+    #[command(
+        long_about = "Write one session's captured packets as a pcapng file, or its payload as raw bytes.\n\n\
+            Copies by the index in `captures`, so the size of the capture files does not matter. The file \
+            appears complete or not at all.",
+        after_long_help = "Examples:\n  \
+            analyze pcap k3f9x2ab-1042 -o session.pcapng\n  \
+            analyze pcap k3f9x2ab-1042 --payload down -o answer.bin\n  \
+            analyze pcap k3f9x2ab-1042 --payload up | less"
+    )]
+    Pcap(PcapArgs),
+    /// Open one session's captured packets in Wireshark.
+    #[command(
+        after_long_help = "Examples:\n  analyze wireshark k3f9x2ab-1042\n  analyze wireshark k3f9x2ab-1042 --with tshark"
+    )]
+    Wireshark(WiresharkArgs),
+    /// Ask your own question in SQL (DuckDB's dialect).
+    ///
+    /// One SELECT over the views sessions, usage, slots, denied, captures and events; where a row
+    /// belongs to a session, the view has its id in the column `session`. Times are UTC without
+    /// zone. Statements that write, and files other than the tables, are refused.
+    #[command(after_long_help = "Examples:\n  \
+        analyze sql \"select end_reason, count(*) from sessions group by all\"\n  \
+        echo 'from slots limit 3' | analyze sql --format json\n  \
+        analyze sql \"describe usage\"")]
+    Sql(SqlArgs),
+    /// Prove that the account is whole.
+    ///
+    /// Checks that every part the manifest names is there with its checksum and rows; that row
+    /// numbers (seq) and session numbers have no gap; that each session's usage adds up to its
+    /// totals and each slot's usage to the slot; that captures lie where the index says. For
+    /// sessions cut off by a crash it prints the honest bound: the truth lies between bytes and
+    /// received. Exit 1 when there is a fault.
+    #[command(
+        after_long_help = "Examples:\n  analyze verify\n  analyze verify --format json | jq '.[] | select(.verdict == \"FAULT\")'"
+    )]
+    Verify(VerifyArgs),
+}
+
+/// What `top` orders by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    /// Bytes from clients to targets.
+    Up,
+    /// Bytes from targets to clients.
+    Down,
+    /// Bytes of both directions.
+    Both,
+    /// Number of sessions.
+    Sessions,
+}
+
+/// `analyze top`
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// What is largest.
+    #[arg(long, value_enum, default_value = "both")]
+    pub order: Order,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print the text as help")]
+    pub common: Common,
+}
+
+/// `analyze session`
+#[derive(Debug, Args)]
+pub struct SessionArgs {
+    /// The session: boot-number, as in k3f9x2ab-1042.
+    #[arg(value_name = "SESSION")]
+    pub session: String,
+    /// Show times in this zone (IANA name).
+    #[arg(long, default_value = "UTC", value_name = "ZONE")]
+    pub tz: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print the text as help")]
+    pub output: OutputArgs,
+}
+
+/// Whose payload `pcap --payload` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Payload {
+    /// What the client sent.
+    Up,
+    /// What the target sent.
+    Down,
+    /// Both, in the order of their times.
+    Both,
+}
+
+/// `analyze pcap`
+#[derive(Debug, Args)]
+pub struct PcapArgs {
+    /// The session: boot-number, as in k3f9x2ab-1042.
+    #[arg(value_name = "SESSION")]
+    pub session: String,
+    /// Write raw payload instead of packets.
+    #[arg(long, value_enum, value_name = "DIRECTION")]
+    pub payload: Option<Payload>,
+    /// Write to this file instead of standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `analyze wireshark`
+#[derive(Debug, Args)]
+pub struct WiresharkArgs {
+    /// The session: boot-number, as in k3f9x2ab-1042.
+    #[arg(value_name = "SESSION")]
+    pub session: String,
+    /// The program to open it with; it is given `-r FILE`.
+    #[arg(long, value_name = "PROGRAM", default_value = "wireshark")]
+    pub with: PathBuf,
+}
+
+/// `analyze sql`
+#[derive(Debug, Args)]
+pub struct SqlArgs {
+    /// The statement; without it, it is read from standard input.
+    #[arg(value_name = "STATEMENT")]
+    pub statement: Option<String>,
+    /// Show times of a table in this zone (IANA name).
+    #[arg(long, default_value = "UTC", value_name = "ZONE")]
+    pub tz: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print the text as help")]
+    pub output: OutputArgs,
+}
+
+/// `analyze verify`
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print the text as help")]
+    pub output: OutputArgs,
+}

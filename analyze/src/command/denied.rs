@@ -1,0 +1,42 @@
+//! `analyze denied`
+
+use std::path::Path;
+
+use super::grouping::Grouping;
+use super::{Verdict, filters, limit, period, write};
+use crate::cli::{Common, Key};
+use crate::database::{Database, Prune};
+use crate::dataset::Dataset;
+use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::sql;
+
+pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
+    if !args.filter.target.is_empty() {
+        return Err(Failure::Usage(
+            "--target: a refused attempt has no target; leave it out".to_owned(),
+        ));
+    }
+    let period = period(args)?;
+    let mut conditions = filters(args)?;
+    conditions.extend(sql::in_period("ts_last", &period));
+    let dataset = Dataset::open(data)?;
+    let grouping = Grouping::new(
+        &args.by,
+        &[Key::Service, Key::Rule, Key::Reason, Key::Client],
+        &[Key::Target],
+        ("denied", "ts_last"),
+        &dataset,
+        &period,
+    )?;
+    let statement = include_str!("../query/denied.sql")
+        .replace("{keys}", &grouping.keys)
+        .replace("{names}", &grouping.names)
+        .replace("{where}", &sql::all(&conditions));
+    let progress = Progress::start("counting refused attempts");
+    let database = Database::open(&dataset, &[Prune { table: "denied", period: &period }])?;
+    let answer = database.query("count refused attempts", &(statement + &limit(args)))?;
+    drop(progress);
+    write(&answer, &database, args, &period)?;
+    Ok(Verdict::Fine)
+}

@@ -1,0 +1,53 @@
+//! `analyze top`
+
+use std::path::Path;
+
+use super::grouping::Grouping;
+use super::{Verdict, filters, limit, period, target_filter, write};
+use crate::cli::{Key, Order, TopArgs};
+use crate::database::{Database, Prune};
+use crate::dataset::Dataset;
+use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::sql;
+
+pub(super) fn run(args: &TopArgs, data: &Path) -> Result<Verdict, Failure> {
+    let common = &args.common;
+    let period = period(common)?;
+    let mut conditions = filters(common)?;
+    conditions.extend(target_filter(common)?);
+    conditions.extend(sql::in_period("slot_start", &period));
+    let dataset = Dataset::open(data)?;
+    let grouping = Grouping::new(
+        &common.by,
+        &[Key::Client],
+        &[Key::Reason, Key::Limit],
+        ("usage", "slot_start"),
+        &dataset,
+        &period,
+    )?;
+    let measure = match args.order {
+        Order::Up => "bytes_up",
+        Order::Down => "bytes_down",
+        Order::Both => "(bytes_up + bytes_down)",
+        Order::Sessions => "sessions",
+    };
+    // NULL is a key like any other, as for traffic without a customer.
+    let same = |name: &String| format!("per_key.{name} IS NOT DISTINCT FROM peak.{name}");
+    let same_key = grouping.columns.iter().map(same).collect::<Vec<_>>().join(" AND ");
+    let key_names =
+        grouping.columns.iter().map(|name| format!("per_key.{name}")).collect::<Vec<_>>();
+    let statement = include_str!("../query/top.sql")
+        .replace("{keys}", &grouping.keys)
+        .replace("{names}", &grouping.names)
+        .replace("{key_names}", &key_names.join(", "))
+        .replace("{same_key}", &same_key)
+        .replace("{measure}", measure)
+        .replace("{where}", &sql::all(&conditions));
+    let progress = Progress::start("looking for who moves most");
+    let database = Database::open(&dataset, &[Prune { table: "usage", period: &period }])?;
+    let answer = database.query("look for who moves most", &(statement + &limit(common)))?;
+    drop(progress);
+    write(&answer, &database, common, &period)?;
+    Ok(Verdict::Fine)
+}

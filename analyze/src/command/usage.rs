@@ -1,0 +1,43 @@
+//! `analyze usage`
+
+use std::path::Path;
+
+use super::grouping::Grouping;
+use super::{Verdict, filters, limit, period, target_filter, write};
+use crate::cli::{Common, Key};
+use crate::database::{Database, Prune};
+use crate::dataset::Dataset;
+use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::sql;
+
+pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
+    let period = period(args)?;
+    let mut conditions = filters(args)?;
+    conditions.extend(target_filter(args)?);
+    conditions.extend(sql::in_period("slot_start", &period));
+    let dataset = Dataset::open(data)?;
+    let grouping = Grouping::new(
+        &args.by,
+        &[Key::Customer],
+        &[Key::Reason, Key::Limit],
+        ("usage", "slot_start"),
+        &dataset,
+        &period,
+    )?;
+    let order = match args.top {
+        Some(_) => format!("bytes_up + bytes_down DESC, {}", grouping.names),
+        None => grouping.names.clone(),
+    };
+    let statement = include_str!("../query/usage.sql")
+        .replace("{keys}", &grouping.keys)
+        .replace("{names}", &grouping.names)
+        .replace("{order}", &order)
+        .replace("{where}", &sql::all(&conditions));
+    let progress = Progress::start("adding up usage");
+    let database = Database::open(&dataset, &[Prune { table: "usage", period: &period }])?;
+    let answer = database.query("add up usage", &(statement + &limit(args)))?;
+    drop(progress);
+    write(&answer, &database, args, &period)?;
+    Ok(Verdict::Fine)
+}

@@ -1,0 +1,216 @@
+//! The embedded DuckDB with one view per table.
+//!
+//! Nothing is loaded from outside: extensions are neither installed nor loaded by themselves, and
+//! once the views stand, files other than the parts are out of reach and the settings are locked.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use duckdb::{Config, Connection};
+use schemas::table::{Column, ColumnType, TABLES, Table};
+
+use crate::dataset::Dataset;
+use crate::failure::Failure;
+use crate::network;
+use crate::period::Period;
+use crate::scratch::Scratch;
+use crate::sql;
+
+/// Restricts the parts of one table to those that may hold rows of a period.
+#[derive(Debug, Clone, Copy)]
+pub struct Prune<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// The period, by the table's partition time.
+    pub period: &'a Period,
+}
+
+/// An open database over one state of the tables.
+pub struct Database {
+    connection: Connection,
+    // DuckDB spills here; the directory goes with the database.
+    _scratch: Scratch,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Opens the views over `dataset`.
+    ///
+    /// # Errors
+    /// 74 when a part is missing or its footer cannot be read, 70 when DuckDB does not start.
+    pub fn open(dataset: &Dataset, prune: &[Prune<'_>]) -> Result<Self, Failure> {
+        let scratch = Scratch::create()?;
+        let connection = connect().map_err(|error| {
+            Failure::Internal(format!("cannot start the embedded DuckDB: {error}"))
+        })?;
+        let database = Self { connection, _scratch: scratch };
+        let mut paths = Vec::new();
+        for table in TABLES {
+            let period = prune.iter().find(|p| p.table == table.name).map(|p| p.period);
+            let parts = locate(dataset, table, period)?;
+            database.run(&format!("define the view {}", table.name), &view(table, &parts))?;
+            paths.extend(parts);
+        }
+        database.run("lock the settings", &lock(&paths, &database._scratch))?;
+        Ok(database)
+    }
+
+    /// Runs statements of ours without a result.
+    ///
+    /// # Errors
+    /// As [`Database::query`].
+    pub fn run(&self, question: &str, statements: &str) -> Result<(), Failure> {
+        let ran = catch_unwind(AssertUnwindSafe(|| self.connection.execute_batch(statements)));
+        match ran {
+            Ok(result) => result.map_err(|error| explain(question, &error)),
+            Err(panic) => Err(contained(question, panic.as_ref())),
+        }
+    }
+
+    /// Runs one statement and gives its columns and rows.
+    ///
+    /// # Errors
+    /// 74 when a part cannot be read, else 70 with the question that failed.
+    pub fn query(&self, question: &str, statement: &str) -> Result<Answer, Failure> {
+        let answered = catch_unwind(AssertUnwindSafe(|| -> duckdb::Result<Answer> {
+            let mut statement = self.connection.prepare(statement)?;
+            let batches = statement.query_arrow([])?;
+            let schema = batches.get_schema();
+            Ok(Answer { schema, batches: batches.collect() })
+        }));
+        match answered {
+            Ok(result) => result.map_err(|error| explain(question, &error)),
+            Err(panic) => Err(contained(question, panic.as_ref())),
+        }
+    }
+
+    /// What DuckDB's own parser says about a statement, as `json_serialize_sql` gives it.
+    ///
+    /// # Errors
+    /// 70 when DuckDB cannot be asked.
+    pub fn parse(&self, statement: &str) -> Result<String, Failure> {
+        let question = "parse the statement";
+        self.connection
+            .query_row("SELECT json_serialize_sql(?::VARCHAR)::VARCHAR", [statement], |row| {
+                row.get(0)
+            })
+            .map_err(|error| explain(question, &error))
+    }
+}
+
+/// The rows of a query.
+#[derive(Debug)]
+pub struct Answer {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The rows in order.
+    pub batches: Vec<RecordBatch>,
+}
+
+impl Answer {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+fn connect() -> duckdb::Result<Connection> {
+    let config = Config::default().enable_autoload_extension(false)?;
+    let connection = Connection::open_in_memory_with_flags(config)?;
+    connection.register_scalar_function::<network::Network>(network::NAME)?;
+    Ok(connection)
+}
+
+/// The settings of a database that has seen all it needs. Text of the reader's own never runs
+/// before this.
+fn lock(paths: &[String], scratch: &Scratch) -> String {
+    let paths = paths.iter().map(|path| sql::text(path)).collect::<Vec<_>>().join(", ");
+    format!(
+        "SET temp_directory = {};
+         SET allowed_paths = [{paths}];
+         SET preserve_insertion_order = false;
+         SET enable_external_access = false;
+         SET lock_configuration = true;",
+        sql::text(&scratch.path().to_string_lossy())
+    )
+}
+
+fn locate(
+    dataset: &Dataset,
+    table: &Table,
+    period: Option<&Period>,
+) -> Result<Vec<String>, Failure> {
+    let mut paths = Vec::new();
+    for part in dataset.parts().iter().filter(|part| part.table == table.name) {
+        if period.is_some_and(|period| !period.touches(part.min_time_us, part.max_time_us)) {
+            continue;
+        }
+        let path = dataset.locate(part).ok_or_else(|| {
+            Failure::Moved(format!(
+                "the part {} is in the manifest but not on disk; `analyze verify` lists all such parts",
+                dataset.root().join(&part.path).display()
+            ))
+        })?;
+        paths.push(path.to_string_lossy().into_owned());
+    }
+    Ok(paths)
+}
+
+/// A view with the columns of the table in order, and the text id where a row has a session. A
+/// table without parts has the same columns and no rows.
+fn view(table: &Table, parts: &[String]) -> String {
+    let has_session = table.columns.iter().any(|column| column.name == "session_no");
+    let session = if has_session { "boot || '-' || session_no AS session, " } else { "" };
+    let columns = sql::names(table.columns.iter().map(|column| column.name));
+    let source = if parts.is_empty() {
+        let empty = |c: &Column| format!("NULL::{} AS {}", sql_type(c.kind), sql::name(c.name));
+        let nulls = table.columns.iter().map(empty).collect::<Vec<_>>().join(", ");
+        format!("(SELECT {nulls} WHERE false)")
+    } else {
+        let list = parts.iter().map(|part| sql::text(part)).collect::<Vec<_>>().join(", ");
+        // `date=` in the path is where a part lies, not a column of the table.
+        format!("read_parquet([{list}], union_by_name = true, hive_partitioning = false)")
+    };
+    format!("CREATE VIEW {} AS SELECT {session}{columns} FROM {source}", sql::name(table.name))
+}
+
+const fn sql_type(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Text | ColumnType::OptText | ColumnType::Word | ColumnType::OptWord => {
+            "VARCHAR"
+        }
+        ColumnType::Time | ColumnType::OptTime => "TIMESTAMP",
+        ColumnType::Int64 | ColumnType::OptInt64 => "BIGINT",
+        ColumnType::Int32 | ColumnType::OptInt32 => "INTEGER",
+        ColumnType::OptFloat64 => "DOUBLE",
+        ColumnType::Bool => "BOOLEAN",
+    }
+}
+
+/// What an error of DuckDB means: a part that went away, one that cannot be read, or our SQL.
+fn explain(question: &str, error: &duckdb::Error) -> Failure {
+    let cause = error.to_string();
+    let text = format!("cannot {question}: {cause}");
+    let of_a_file = cause.contains(".parquet");
+    if of_a_file && (cause.contains("No files found") || cause.contains("Cannot open file")) {
+        Failure::Moved(text)
+    } else if of_a_file && cause.contains("Permission denied") {
+        Failure::Permission(text)
+    } else if of_a_file || cause.contains("corrupt") || cause.starts_with("IO Error") {
+        Failure::Io(text)
+    } else {
+        Failure::Internal(text)
+    }
+}
+
+fn contained(question: &str, panic: &(dyn Any + Send)) -> Failure {
+    let cause = panic.downcast_ref::<String>().map_or("an unknown cause", String::as_str);
+    Failure::Internal(format!("cannot {question}: {cause}"))
+}

@@ -1,0 +1,6 @@
+//! The program as its users meet it: whole commands over data directories made by the test.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod reports;
+mod support;
