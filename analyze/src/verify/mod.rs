@@ -1,0 +1,233 @@
+//! The proof that the account is whole, check by check.
+//!
+//! Every check names the exact place of each fault. A note is something a reader should know that
+//! is no fault: what a crash made unknowable, what could not be looked at.
+
+mod captures;
+mod output;
+mod parts;
+
+use schemas::manifest::BootMark;
+
+use crate::cell::Cell;
+use crate::database::{Answer, Database};
+use crate::dataset::Dataset;
+use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::report::unit::{Unit, counted};
+use crate::sql;
+
+pub use output::write;
+pub use parts::damage;
+
+/// Faults and notes that are listed per check; further ones are counted.
+const LISTED: usize = 20;
+
+/// The result of one check.
+#[derive(Debug, Default)]
+pub struct Check {
+    /// Its name: `parts`, `seq`, `sessions`, `totals`, `slots`, `captures`, `bound`.
+    pub name: &'static str,
+    /// What was looked at, in words.
+    pub examined: String,
+    /// What is wrong.
+    pub faults: Vec<Finding>,
+    /// What a reader should know.
+    pub notes: Vec<Finding>,
+    /// Faults and notes beyond those listed.
+    pub unlisted: usize,
+}
+
+/// One thing found at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Where: a part, a boot, a session, a slot.
+    pub place: String,
+    /// What.
+    pub message: String,
+}
+
+impl Check {
+    fn new(name: &'static str, examined: String) -> Self {
+        Self { name, examined, ..Self::default() }
+    }
+
+    fn add(&mut self, fault: bool, place: String, message: String) {
+        let list = if fault { &mut self.faults } else { &mut self.notes };
+        if list.len() < LISTED {
+            list.push(Finding { place, message });
+        } else {
+            self.unlisted += 1;
+        }
+    }
+}
+
+/// Runs every check. Parts that are missing or damaged are left out of the later ones, so their
+/// rows show up there as gaps too.
+///
+/// # Errors
+/// 70 or 74 when a check could not be made at all.
+pub fn run(dataset: Dataset) -> Result<Vec<Check>, Failure> {
+    let progress = Progress::start("comparing checksums");
+    let (mut parts, damaged) = parts::checksums(&dataset);
+    drop(progress);
+    let dataset = dataset.without(&damaged);
+    let _progress = Progress::start("checking rows");
+    let database = match Database::open(&dataset, &[]) {
+        Ok(database) => database,
+        Err(Failure::Io(text)) => {
+            // The recorder wrote what nobody can read: checksums match, no row can be checked.
+            parts.add(true, "tables".to_owned(), text);
+            return Ok(vec![parts]);
+        }
+        Err(other) => return Err(other),
+    };
+    parts::rows(&dataset, &database, &mut parts)?;
+    let marks = marks(&dataset);
+    let boots = counted(i128::try_from(dataset.boots().count()).unwrap_or_default(), "boot");
+    let count = |table: &str, thing: &str| count(&database, table).map(|rows| counted(rows, thing));
+    let usage = count("usage", "row")?;
+    Ok(vec![
+        parts,
+        ask(
+            &database,
+            Check::new("seq", format!("{boots}: no row missing, none twice")),
+            include_str!("../query/verify_seq.sql"),
+            &marks,
+        )?,
+        ask(
+            &database,
+            Check::new(
+                "sessions",
+                format!("{}: none missing, none twice", count("sessions", "session")?),
+            ),
+            include_str!("../query/verify_sessions.sql"),
+            &marks,
+        )?,
+        ask(
+            &database,
+            Check::new(
+                "totals",
+                format!("{usage} of usage compared with the totals of their sessions"),
+            ),
+            include_str!("../query/verify_totals.sql"),
+            &marks,
+        )?,
+        ask(
+            &database,
+            Check::new("slots", format!("{} compared with their usage", count("slots", "slot")?)),
+            include_str!("../query/verify_slots.sql"),
+            &marks,
+        )?,
+        captures::check(
+            &dataset,
+            &database,
+            ask(
+                &database,
+                Check::new(
+                    "captures",
+                    format!("{} followed to their files", count("captures", "row")?),
+                ),
+                include_str!("../query/verify_captures.sql"),
+                &marks,
+            )?,
+        )?,
+        bound(&database)?,
+    ])
+}
+
+/// Runs a check that is a question: its answer is (place, message, fault).
+fn ask(
+    database: &Database,
+    mut check: Check,
+    statement: &str,
+    marks: &str,
+) -> Result<Check, Failure> {
+    let question = format!("check {}", check.name);
+    let statement = statement.replace("{marks}", marks);
+    // Enough of each kind for the list; the total stands beside every row.
+    let limited = format!(
+        "SELECT place, message, fault, count(*) OVER () AS total FROM ({statement})
+         QUALIFY row_number() OVER (PARTITION BY fault ORDER BY place, message) <= {LISTED}
+         ORDER BY place, message"
+    );
+    let answer = database.query(&question, &limited)?;
+    let mut total = 0;
+    for row in rows(&answer) {
+        if let [Cell::Text(place), Cell::Text(message), Cell::Bool(fault), Cell::Int(all)] =
+            &row[..]
+        {
+            total = usize::try_from(*all).unwrap_or(usize::MAX);
+            check.add(*fault, place.to_string(), message.to_string());
+        }
+    }
+    check.unlisted = total.saturating_sub(check.faults.len() + check.notes.len());
+    Ok(check)
+}
+
+/// The honest bound for sessions cut off by a crash.
+fn bound(database: &Database) -> Result<Check, Failure> {
+    let answer = database
+        .query("add up what a crash left open", include_str!("../query/verify_bound.sql"))?;
+    let mut check = Check::new("bound", "no session was cut off by a crash".to_owned());
+    for row in rows(&answer) {
+        if let [Cell::Int(sessions), Cell::Int(up), Cell::Int(down)] = row[..]
+            && sessions > 0
+        {
+            let (up_text, down_text) = (Unit::Bytes.show(up), Unit::Bytes.show(down));
+            check.examined = format!(
+                "{} cut off by a crash may have delivered up to {up_text} up and {down_text} down more than billed",
+                counted(sessions, "session")
+            );
+            check.add(
+                false,
+                "sessions with end_reason lost".to_owned(),
+                format!("received exceeds bytes by {up} up and {down} down"),
+            );
+        }
+    }
+    Ok(check)
+}
+
+fn count(database: &Database, table: &str) -> Result<i128, Failure> {
+    let question = format!("count the rows of {table}");
+    let answer =
+        database.query(&question, &format!("SELECT count(*) FROM {}", sql::name(table)))?;
+    let first = rows(&answer).next().and_then(|row| row.into_iter().next());
+    Ok(if let Some(Cell::Int(rows)) = first { rows } else { 0 })
+}
+
+fn rows(answer: &Answer) -> impl Iterator<Item = Vec<Cell<'_>>> {
+    answer.batches.iter().flat_map(|batch| {
+        (0..batch.num_rows()).map(|row| {
+            batch.columns().iter().map(|column| Cell::at(column.as_ref(), row)).collect()
+        })
+    })
+}
+
+/// The manifest's boots as a relation.
+fn marks(dataset: &Dataset) -> String {
+    let row = |mark: &BootMark| {
+        let (node, boot) = (sql::text(&mark.node), sql::text(&mark.boot));
+        let end = mark.end.as_ref().map_or_else(
+            || "false, NULL, NULL, NULL, NULL".to_owned(),
+            |end| {
+                format!(
+                    "true, {}, {}, {}, {}",
+                    end.last_seq, end.last_session_no, end.unopened, end.exact
+                )
+            },
+        );
+        format!("({node}, {boot}, {}, {end})", mark.last_seq)
+    };
+    let nobody = "(NULL::VARCHAR, NULL::VARCHAR, NULL::BIGINT, NULL::BOOLEAN, NULL::BIGINT, \
+        NULL::BIGINT, NULL::BIGINT, NULL::BOOLEAN)";
+    // The first row gives the types and is no boot.
+    let values =
+        std::iter::once(nobody.to_owned()).chain(dataset.boots().map(row)).collect::<Vec<_>>();
+    format!(
+        "SELECT * FROM (VALUES {}) AS mark(node, boot, last_seq, ended, end_last_seq, last_session_no, unopened, exact)
+         WHERE boot IS NOT NULL",
+        values.join(", ")
+    )
+}
