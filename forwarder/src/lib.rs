@@ -12,3 +12,4 @@ pub mod clock;
 mod dial;
 pub mod listener;
 pub mod relay;
+pub mod link;
