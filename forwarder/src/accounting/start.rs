@@ -1,0 +1,265 @@
+//! Starting the account: the spool is opened, the accounts of earlier boots are closed, oldest
+//! first, and only then does this boot take its first row number.
+
+use std::io;
+use std::path::Path;
+
+use forwarder_core::accounting::{
+    CounterTable, Geometry, Header, Ledger, MAX_SPOOL_PATH_BYTES, Recovered, SpoolHistory,
+    TableError,
+};
+use forwarder_core::config::Config;
+use journal::{Entry, Journal, JournalError, Settings};
+use prost::Message;
+use schemas::table::Event;
+use schemas::vocab::{BootId, Severity, SpoolId, Timestamp};
+use schemas::wire::{BootEnd, FrameKind, Rows};
+
+use super::Account;
+use super::spool::{BoundedSpool, SpoolError};
+use super::tables::{DeadTable, TableDir, kernel_boot, remove_orphans};
+use super::thread::{JournalThread, OwnTable};
+use crate::clock::Clock;
+
+/// Why the account cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The spool could not be opened or read.
+    #[error("cannot open the spool: {0}")]
+    Spool(#[from] JournalError),
+    /// The spool's path is of no use.
+    #[error("cannot use {path} as the spool: {source}")]
+    Path {
+        /// The directory as configured.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The account of an earlier boot could not be closed.
+    #[error("cannot close the account of an earlier run: {0}")]
+    Recovery(String),
+    /// The counter table could not be made.
+    #[error("cannot make the counter table: {0}")]
+    Table(#[from] TableError),
+    /// The random source, tmpfs or a thread failed.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, source }
+    }
+}
+
+/// Opens the spool, closes the accounts of earlier boots, and starts the journal thread.
+///
+/// # Errors
+/// The spool cannot be used, or an earlier account could not be closed: forwarding would lose rows.
+pub fn start(config: &Config, clock: Clock) -> Result<(Account, JournalThread), StartError> {
+    let boot = BootId::from_random(random()?);
+    let journal = open_spool(&config.recorder.spool)?;
+    let spool_path = canonical(&config.recorder.spool)?;
+    let mut spool = BoundedSpool { journal, max_bytes: u64::MAX };
+    let (recovered, own) = match TableDir::open(Path::new(&spool_path)) {
+        Ok(tables) => (close_earlier(config, &mut spool, &tables)?, Ok(tables)),
+        Err(error) => {
+            let history = read_history(&spool.journal)?;
+            (close_lost(config, &mut spool, history)?, Err(error))
+        }
+    };
+    spool.max_bytes = config.recorder.spool_max_bytes;
+
+    let geometry = Geometry { slots: config.accounting.table_slots };
+    let created = own.and_then(|tables| tables.create(boot.as_str(), geometry));
+    let (words, table_file, no_tmpfs) = match created {
+        Ok((words, path, lock)) => (words, Some(OwnTable { path, _lock: lock }), None),
+        Err(error) => {
+            let memory = forwarder_sys::mapping::Mapping::anonymous(geometry.words())
+                .map_err(StartError::io("allocate the counter table"))?;
+            (memory.leak(), None, Some(error))
+        }
+    };
+    let now = clock.wall(clock.now());
+    let header = Header {
+        node: config.node.as_str().to_owned(),
+        boot,
+        started: now,
+        slot_len_s: config.accounting.slot_len_s,
+        spool_id: spool.journal.id(),
+        spool_path,
+        kernel_boot: kernel_boot(),
+    };
+    let table: &'static CounterTable =
+        Box::leak(Box::new(CounterTable::create(words, geometry, &header)?));
+    let account = Account::new(boot, table, config.recorder.when_full);
+    first_events(&account, now, config, &recovered, no_tmpfs.as_ref());
+    let thread = JournalThread::spawn(account.clone(), table, table_file, spool, clock)?;
+    Ok((account, thread))
+}
+
+fn random() -> Result<u64, StartError> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| StartError::io("draw a random number")(error.into()))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn open_spool(dir: &Path) -> Result<Journal, StartError> {
+    let (journal, found) = Journal::open(dir, Settings::new(SpoolId(random()?)))?;
+    if found.cut_bytes > 0 {
+        tracing::info!(bytes = found.cut_bytes, "cut a torn frame off the spool's tail");
+    }
+    Ok(journal)
+}
+
+fn canonical(spool: &Path) -> Result<String, StartError> {
+    let error = |source| StartError::Path { path: spool.display().to_string(), source };
+    let path = spool.canonicalize().map_err(error)?;
+    let text = path.to_str().filter(|text| text.len() <= MAX_SPOOL_PATH_BYTES);
+    let unusable = "its path must be UTF-8 of at most 1024 bytes";
+    text.map(str::to_owned).ok_or_else(|| error(io::Error::other(unusable)))
+}
+
+/// Everything the spool still tells of earlier boots.
+fn read_history(journal: &Journal) -> Result<SpoolHistory, StartError> {
+    let mut history = SpoolHistory::default();
+    for entry in journal::scan(journal.dir())? {
+        match entry? {
+            Entry::Segment(head) => history.segment(&head),
+            Entry::Frame(frame, _) if frame.kind == FrameKind::Rows => {
+                history.rows(&decode::<Rows>(&frame.payload)?);
+            }
+            Entry::Frame(frame, _) if frame.kind == FrameKind::BootEnd => {
+                history.boot_end(&decode::<BootEnd>(&frame.payload)?);
+            }
+            Entry::Frame(..) => {}
+        }
+    }
+    Ok(history)
+}
+
+fn decode<M: Message + Default>(payload: &[u8]) -> Result<M, StartError> {
+    M::decode(payload).map_err(|error| {
+        StartError::Recovery(format!("the spool holds a frame that is not rows: {error}"))
+    })
+}
+
+/// Closes every earlier boot: from its table where it has one, as lost where it has none.
+fn close_earlier(
+    config: &Config,
+    spool: &mut BoundedSpool,
+    tables: &TableDir,
+) -> Result<Vec<Recovery>, StartError> {
+    remove_orphans().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot look for counter tables of spools that are gone");
+    });
+    let mut recovered = Vec::new();
+    let dead = tables.dead().map_err(StartError::io("look for counter tables"))?;
+    let mut unusable = Vec::new();
+    for table in dead {
+        let history = read_history(&spool.journal)?;
+        if history.has_ended(table.header.boot) {
+            remove(table)?;
+        } else if table.header.kernel_boot == kernel_boot()
+            && table.header.spool_id == spool.journal.id()
+        {
+            let done = Ledger::recover(table.words(), &history, spool)?.map_err(failed)?;
+            spool.sync()?;
+            remove(table)?;
+            recovered.push(Recovery::Table(done));
+        } else {
+            unusable.push(table);
+        }
+    }
+    let history = read_history(&spool.journal)?;
+    recovered.extend(close_lost(config, spool, history)?);
+    unusable.into_iter().try_for_each(remove)?;
+    Ok(recovered)
+}
+
+/// Ends the boots that have neither an end nor a table.
+fn close_lost(
+    config: &Config,
+    spool: &mut BoundedSpool,
+    mut history: SpoolHistory,
+) -> Result<Vec<Recovery>, StartError> {
+    let lost = history.end_lost_boots(config.node.as_str(), spool).map_err(failed)?;
+    spool.sync()?;
+    Ok(lost.into_iter().map(Recovery::Lost).collect())
+}
+
+fn remove(table: DeadTable) -> Result<(), StartError> {
+    table.remove().map_err(StartError::io("remove the counter table of an earlier run"))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: SpoolError) -> StartError {
+    StartError::Recovery(error.to_string())
+}
+
+/// How an earlier boot's account was closed.
+#[derive(Debug)]
+enum Recovery {
+    Table(Recovered),
+    Lost(BootEnd),
+}
+
+fn first_events(
+    account: &Account,
+    now: Timestamp,
+    config: &Config,
+    recovered: &[Recovery],
+    no_tmpfs: Option<&io::Error>,
+) {
+    let tell = |severity: Severity, kind: &str, message: String| {
+        if severity == Severity::Info {
+            tracing::info!("{message}");
+        } else {
+            tracing::warn!("{message}");
+        }
+        account.event(Event {
+            ts: now.0,
+            severity: severity.as_str().to_owned(),
+            kind: kind.to_owned(),
+            message,
+            ..Event::default()
+        });
+    };
+    for recovery in recovered {
+        match recovery {
+            Recovery::Table(done) => tell(
+                Severity::Warning,
+                "recovery",
+                format!(
+                    "boot {} did not end in order: {} ended sessions written, {} running ones \
+                     closed as lost; repeats of refused attempts in its last slot are not known",
+                    done.boot, done.ended, done.lost
+                ),
+            ),
+            Recovery::Lost(end) => tell(
+                Severity::Error,
+                "recovery",
+                format!(
+                    "boot {} did not end in order and its counter table is gone: sessions open \
+                     then are known up to their last slot only",
+                    end.boot
+                ),
+            ),
+        }
+    }
+    if let Some(error) = no_tmpfs {
+        let message = format!(
+            "no counter table on /dev/shm ({error}): counts since the last slot edge would not \
+             survive a crash of the forwarder"
+        );
+        tell(Severity::Warning, "no_tmpfs", message);
+    }
+    let message = format!("boot {} of {} began", account.boot(), config.node);
+    tell(Severity::Info, "boot", message);
+}

@@ -1,0 +1,313 @@
+//! The journal thread: every 20 ms it makes the rows that are due, makes them durable, says so to
+//! the link, and deletes what the recorder has acknowledged.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use forwarder_core::accounting::{CounterTable, Ledger, Moment};
+use schemas::table::Event;
+use schemas::vocab::{Severity, SpoolId};
+use tokio::sync::watch;
+
+use super::Account;
+use super::spool::{BoundedSpool, SpoolError};
+use super::start::StartError;
+use crate::clock::Clock;
+
+/// How often counters are looked at. A session's rows are durable at most this long, and one
+/// fdatasync, after its end.
+const POLL: Duration = Duration::from_millis(20);
+/// How long a full or failing spool is left alone before it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// This boot's table file; it goes when the boot has ended in order.
+#[derive(Debug)]
+pub(super) struct OwnTable {
+    pub(super) path: PathBuf,
+    /// Held for as long as the process lives: an unlocked table is a dead boot's.
+    pub(super) _lock: File,
+}
+
+/// What the spool holds; for the link and for people.
+#[derive(Debug)]
+pub struct SpoolState {
+    /// The spool's id.
+    pub id: SpoolId,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its bound in bytes.
+    pub max_bytes: u64,
+    /// The newest durable frame. Only frames up to it may be sent.
+    pub durable: watch::Receiver<u64>,
+    /// The newest frame the recorder has acknowledged; stored by the link.
+    pub acknowledged: AtomicU64,
+    bytes: AtomicU64,
+    oldest_frame: AtomicU64,
+}
+
+impl SpoolState {
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The oldest frame on disk; one above the newest when there is none.
+    pub fn oldest_frame(&self) -> u64 {
+        self.oldest_frame.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Running,
+    /// Write every end, then the boot's end.
+    Finish,
+    /// Look at acknowledgements once more, then stop.
+    Close,
+}
+
+/// The running journal thread.
+#[derive(Debug)]
+pub struct JournalThread {
+    spool: Arc<SpoolState>,
+    stage: watch::Sender<Stage>,
+    finished: watch::Receiver<bool>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl JournalThread {
+    pub(super) fn spawn(
+        account: Account,
+        table: &'static CounterTable,
+        own_table: Option<OwnTable>,
+        mut spool: BoundedSpool,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let spawn_error = |source| StartError::Io { action: "start the journal thread", source };
+        let durable = spool.sync()?;
+        let (durable_tx, durable_rx) = watch::channel(durable);
+        let (stage_tx, stage_rx) = watch::channel(Stage::Running);
+        let (finished_tx, finished_rx) = watch::channel(false);
+        let state = Arc::new(SpoolState {
+            id: spool.journal.id(),
+            dir: spool.journal.dir().to_owned(),
+            max_bytes: spool.max_bytes,
+            durable: durable_rx,
+            acknowledged: AtomicU64::new(0),
+            bytes: AtomicU64::new(spool.journal.bytes()),
+            oldest_frame: AtomicU64::new(spool.journal.first_frame()),
+        });
+        let started = Instant::now();
+        let mut journalist = Journalist {
+            account,
+            own_table,
+            spool,
+            clock,
+            started,
+            state: Arc::clone(&state),
+            durable: durable_tx,
+            trouble: None,
+            retry_at: started,
+            removed_through: 0,
+        };
+        let ledger = Ledger::begin(table, journalist.moment())?;
+        let thread = thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || journalist.run(ledger, &stage_rx, &finished_tx))
+            .map_err(spawn_error)?;
+        Ok(Self { spool: state, stage: stage_tx, finished: finished_rx, thread })
+    }
+
+    /// What the spool holds.
+    pub fn spool(&self) -> Arc<SpoolState> {
+        Arc::clone(&self.spool)
+    }
+
+    /// Whether the thread has stopped without being asked to, which only a bug can cause.
+    pub fn is_dead(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Writes the last rows and the boot's end; every session must have ended. Returns whether they
+    /// are durable: with a full spool they stay in the counter table for the next start.
+    pub async fn finish(&mut self) -> bool {
+        self.stage.send_replace(Stage::Finish);
+        self.thread.thread().unpark();
+        let finished = self.finished.changed().await.is_ok();
+        finished && *self.finished.borrow()
+    }
+
+    /// Deletes what was acknowledged and stops the thread.
+    pub fn close(self) {
+        self.stage.send_replace(Stage::Close);
+        self.thread.thread().unpark();
+        if self.thread.join().is_err() {
+            tracing::error!("the journal thread had panicked");
+        }
+    }
+}
+
+/// The thread's own things.
+struct Journalist {
+    account: Account,
+    own_table: Option<OwnTable>,
+    spool: BoundedSpool,
+    clock: Clock,
+    started: Instant,
+    state: Arc<SpoolState>,
+    durable: watch::Sender<u64>,
+    /// Since when, and why, nothing can be written.
+    trouble: Option<Instant>,
+    retry_at: Instant,
+    removed_through: u64,
+}
+
+impl Journalist {
+    fn moment(&self) -> Moment {
+        self.clock.follow_wall();
+        let now = self.clock.now();
+        let elapsed = now.saturating_duration_since(self.started);
+        let monotonic_us = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
+        Moment { wall: self.clock.wall(now), monotonic_us }
+    }
+
+    fn run(
+        &mut self,
+        mut ledger: Ledger<'static>,
+        stage: &watch::Receiver<Stage>,
+        finished: &watch::Sender<bool>,
+    ) {
+        loop {
+            let asked = *stage.borrow();
+            match asked {
+                Stage::Running => self.poll(&mut ledger),
+                Stage::Finish if !finished.borrow().to_owned() => {
+                    let done = self.finish(&mut ledger);
+                    finished.send_replace(done);
+                    if !done {
+                        return;
+                    }
+                }
+                Stage::Finish | Stage::Close => {}
+            }
+            self.remove_acknowledged();
+            if asked == Stage::Close {
+                return;
+            }
+            thread::park_timeout(POLL);
+        }
+    }
+
+    fn poll(&mut self, ledger: &mut Ledger<'_>) {
+        self.take_reports(ledger);
+        if self.trouble.is_some() && self.clock.now() < self.retry_at {
+            return;
+        }
+        let moment = self.moment();
+        let polled = ledger.poll(moment, &mut self.spool);
+        let synced = self.sync();
+        self.judge(polled.and(synced), ledger);
+    }
+
+    fn finish(&mut self, ledger: &mut Ledger<'_>) -> bool {
+        self.take_reports(ledger);
+        let moment = self.moment();
+        let written = ledger.finish(moment, &mut self.spool).and_then(|()| self.sync());
+        if let Err(error) = written {
+            tracing::error!(%error, "the last rows are not in the spool; the counter table keeps them for the next start");
+            return false;
+        }
+        if let Some(table) = self.own_table.take() {
+            fs::remove_file(&table.path).unwrap_or_else(|error| {
+                tracing::warn!(path = %table.path.display(), %error, "cannot remove the counter table");
+            });
+            if let Some(dir) = table.path.parent() {
+                // Fails while another table is in it, which then is not ours to judge.
+                drop(fs::remove_dir(dir));
+            }
+        }
+        true
+    }
+
+    /// Makes what was appended durable, and lets the link send it.
+    fn sync(&mut self) -> Result<(), SpoolError> {
+        let durable = self.spool.sync()?;
+        self.durable.send_if_modified(|known| std::mem::replace(known, durable) != durable);
+        self.state.bytes.store(self.spool.journal.bytes(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Refusals, events and drops, from the data threads' queues into the ledger.
+    fn take_reports(&self, ledger: &mut Ledger<'_>) {
+        let shared = &self.account.shared;
+        for _ in 0..shared.denials.capacity() {
+            let Some(denial) = shared.denials.pop() else { break };
+            ledger.deny(denial);
+        }
+        while let Some(event) = shared.events.pop() {
+            ledger.event(event);
+        }
+        ledger.capture_dropped(shared.capture_dropped.load(Ordering::Relaxed));
+        for (lost, what) in
+            [(&shared.denials_lost, "refused attempts"), (&shared.events_lost, "events")]
+        {
+            let lost = lost.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                let message =
+                    format!("{lost} {what} came too fast to be told apart and have no row");
+                ledger.event(self.note(Severity::Warning, "reports_lost", message));
+            }
+        }
+    }
+
+    /// Tells once when the spool can no longer be written, and once when it can again.
+    fn judge(&mut self, outcome: Result<(), SpoolError>, ledger: &mut Ledger<'_>) {
+        let now = self.clock.now();
+        match (outcome, self.trouble) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(since)) => {
+                let seconds = now.saturating_duration_since(since).as_secs();
+                let message = format!("the spool is written again, after {seconds} s");
+                tracing::warn!("{message}; every row was kept meanwhile");
+                ledger.event(self.note(Severity::Warning, "spool_back", message));
+                self.trouble = None;
+                self.account.shared.spool_full.store(false, Ordering::Relaxed);
+            }
+            (Err(error), since) => {
+                if since.is_none() {
+                    tracing::error!(%error, "the spool cannot be written; ended sessions wait in the counter table");
+                }
+                self.trouble = since.or(Some(now));
+                self.retry_at = now + RETRY;
+                self.account.shared.spool_full.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn note(&self, severity: Severity, kind: &str, message: String) -> Event {
+        Event {
+            ts: self.clock.wall(self.clock.now()).0,
+            severity: severity.as_str().to_owned(),
+            kind: kind.to_owned(),
+            message,
+            ..Event::default()
+        }
+    }
+
+    fn remove_acknowledged(&mut self) {
+        let acknowledged = self.state.acknowledged.load(Ordering::Acquire);
+        if acknowledged <= self.removed_through {
+            return;
+        }
+        self.removed_through = acknowledged;
+        self.spool.journal.remove_through(acknowledged).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot delete an acknowledged part of the spool");
+        });
+        self.state.bytes.store(self.spool.journal.bytes(), Ordering::Relaxed);
+        self.state.oldest_frame.store(self.spool.journal.first_frame(), Ordering::Relaxed);
+    }
+}

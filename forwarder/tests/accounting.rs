@@ -1,0 +1,156 @@
+//! The account on a real spool and a real tmpfs.
+
+use std::path::Path;
+
+use forwarder::accounting::{Account, JournalThread, start};
+use forwarder::clock::Clock;
+use forwarder_core::accounting::{Denial, Ending, OpenSession, Opening};
+use forwarder_core::config::{Config, Environment};
+use journal::Entry;
+use prost::Message;
+use schemas::table::Event;
+use schemas::vocab::{
+    ClientAddr, CloseKind, DenyAction, DenyReason, Direction, EndPhase, EndReason, FirstFin,
+    ListenAddr, Transport,
+};
+use schemas::wire::{BootEnd, FrameKind, Rows};
+
+fn config(dir: &Path) -> Config {
+    let spool = dir.join("spool");
+    let text = format!(
+        "node = \"edge\"\n[recorder]\nendpoint = \"unix:/nowhere\"\nspool = \"{}\"\n\
+         [accounting]\nslot = \"1s\"\ntable = 64\n[admin]\nsocket = \"/nowhere\"\n\
+         [[service]]\nname = \"web\"\nlisten = [\"tcp://127.0.0.1:1\"]\ntarget = [\"127.0.0.1:2\"]\n\
+         [[rule]]\nname = \"all\"\naction = \"pass\"\n",
+        spool.display()
+    );
+    let environment = Environment { host_name: "edge".to_owned(), local_addresses: Vec::new() };
+    Config::parse(&text, "test.toml", &environment).expect("the configuration is right")
+}
+
+fn open(account: &Account, clock: Clock) -> OpenSession {
+    let name = |text| account.name_id(text).unwrap();
+    account
+        .open(&Opening {
+            service: name("web"),
+            rule: name("all"),
+            customer: 0,
+            config_rev: name("rev"),
+            transport: Transport::Tcp,
+            client: ClientAddr::new("127.0.0.2:4000".parse().unwrap()),
+            listen: ListenAddr::new("127.0.0.1:1".parse().unwrap()),
+            ts_start: clock.wall(clock.now()),
+        })
+        .unwrap()
+}
+
+fn ending(clock: Clock) -> Ending {
+    Ending {
+        reason: EndReason::Done,
+        phase: EndPhase::HalfClosed,
+        first_fin: FirstFin::Client,
+        client_close: CloseKind::Fin,
+        target_close: CloseKind::Fin,
+        errno: 0,
+        ts_end: clock.wall(clock.now()),
+        duration_us: 5,
+    }
+}
+
+async fn stop(mut thread: JournalThread) {
+    assert!(thread.finish().await);
+    thread.close();
+}
+
+fn spooled(dir: &Path) -> (Vec<Rows>, Vec<BootEnd>) {
+    let (mut rows, mut ends) = (Vec::new(), Vec::new());
+    for entry in journal::scan(&dir.join("spool")).unwrap() {
+        if let Entry::Frame(frame, _) = entry.unwrap() {
+            match frame.kind {
+                FrameKind::Rows => rows.push(Rows::decode(&frame.payload[..]).unwrap()),
+                FrameKind::BootEnd => ends.push(BootEnd::decode(&frame.payload[..]).unwrap()),
+                _ => {}
+            }
+        }
+    }
+    (rows, ends)
+}
+
+#[tokio::test]
+async fn an_orderly_boot_is_in_the_spool_with_its_end_and_without_its_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::start();
+    let (account, thread) = start(&config(dir.path()), clock).unwrap();
+    let session = open(&account, clock);
+    session.received(Direction::Up, 10, clock.wall(clock.now()));
+    session.delivered(Direction::Up, 9);
+    assert_eq!(account.live().next().unwrap().traffic.up.bytes, 9);
+    session.end(ending(clock));
+    stop(thread).await;
+
+    let (frames, ends) = spooled(dir.path());
+    let session = frames.iter().flat_map(|f| &f.sessions).next().unwrap();
+    assert_eq!((session.session_no, session.bytes_up, session.received_up), (1, 9, 10));
+    assert_eq!((session.service.as_str(), session.rule.as_str()), ("web", "all"));
+    assert_eq!(session.end_reason, "done");
+    assert_eq!(ends.len(), 1);
+    assert!(ends[0].exact);
+    assert_eq!((ends[0].last_session_no, ends[0].unopened), (1, 0));
+    let mut seqs: Vec<i64> = frames.iter().flat_map(|f| f.seqs().collect::<Vec<_>>()).collect();
+    seqs.sort_unstable();
+    assert_eq!(seqs, (1..=ends[0].last_seq).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_full_table_refuses_and_a_flood_of_refusals_is_two_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::start();
+    let (account, thread) = start(&config(dir.path()), clock).unwrap();
+    let sessions: Vec<_> = (0..64).map(|_| open(&account, clock)).collect();
+    let opening = Opening {
+        service: 0,
+        rule: 0,
+        customer: 0,
+        config_rev: 0,
+        transport: Transport::Tcp,
+        client: ClientAddr::new("127.0.0.2:4000".parse().unwrap()),
+        listen: ListenAddr::new("127.0.0.1:1".parse().unwrap()),
+        ts_start: clock.wall(clock.now()),
+    };
+    assert_eq!(account.open(&opening).unwrap_err().reason, DenyReason::TableFull);
+    for _ in 0..1000 {
+        account.deny(Denial {
+            service: 1,
+            rule: 0,
+            customer: 0,
+            transport: Transport::Tcp,
+            client: opening.client,
+            listen: opening.listen,
+            phase: EndPhase::Policy,
+            reason: DenyReason::TableFull,
+            action: DenyAction::Reset,
+            bytes: 0,
+            ts: opening.ts_start,
+        });
+    }
+    drop(sessions);
+    stop(thread).await;
+    let (frames, _) = spooled(dir.path());
+    let denied: Vec<_> = frames.iter().flat_map(|f| &f.denied).collect();
+    assert!(denied.len() <= 3, "{denied:?}");
+    assert_eq!(denied.iter().map(|row| row.count).sum::<i64>(), 1000);
+    let ends: Vec<_> =
+        frames.iter().flat_map(|f| &f.sessions).map(|r| r.end_reason.as_str()).collect();
+    assert_eq!(ends, ["internal"; 64]);
+}
+
+#[tokio::test]
+async fn events_are_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (account, thread) = start(&config(dir.path()), Clock::start()).unwrap();
+    account.event(Event { kind: "config".to_owned(), ..Event::default() });
+    stop(thread).await;
+    let (frames, _) = spooled(dir.path());
+    let kinds: Vec<_> = frames.iter().flat_map(|f| &f.events).map(|e| e.kind.as_str()).collect();
+    assert_eq!(kinds, ["boot", "config"]);
+}
