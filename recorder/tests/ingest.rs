@@ -10,8 +10,9 @@ use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
 use journal::Entry;
 use prost::Message;
-use recorder::capture::Captures;
+use recorder::capture::{CaptureWriter, Recovered, Settings as CaptureSettings};
 use recorder::config::Allow;
+use recorder::config::Config;
 use recorder::ingest::{Ingest, Settings, Watcher, bind};
 use recorder::log::{Log, LogHandle};
 use schemas::table::Session;
@@ -307,6 +308,7 @@ struct Recorder {
     socket: PathBuf,
     log: Log,
     handle: LogHandle,
+    capture: CaptureWriter,
     ingest: Ingest,
     watcher: Watcher,
 }
@@ -321,15 +323,20 @@ impl Recorder {
         let (log, _) = Log::start(data.path(), &[]).unwrap();
         let handle = log.handle();
         let listeners = vec![bind(&socket).unwrap()];
-        let ingest = Ingest::start(listeners, settings, log.handle(), Captures::default());
+        let capture_settings =
+            CaptureSettings { data: data.path().to_owned(), rotate: Config::default().rotate };
+        let capture =
+            CaptureWriter::start(capture_settings, Recovered::default(), log.handle()).unwrap();
+        let ingest = Ingest::start(listeners, settings, log.handle(), capture.handle());
         let watcher = ingest.watcher();
-        Self { data, socket, log, handle, ingest, watcher }
+        Self { data, socket, log, handle, capture, ingest, watcher }
     }
 
     /// Stops in the order of the real thing and gives back the data directory.
     async fn stop(self) -> tempfile::TempDir {
         self.ingest.stop().await;
-        let log = self.log;
+        let (capture, log) = (self.capture, self.log);
+        tokio::task::spawn_blocking(move || capture.stop()).await.unwrap();
         tokio::task::spawn_blocking(move || log.stop()).await.unwrap();
         self.data
     }

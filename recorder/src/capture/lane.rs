@@ -146,7 +146,8 @@ impl Lane {
                 }
                 changed = progress.changed() => {
                     changed.expect("we keep the sender");
-                    if let Err(end) = self.give_credit(*progress.borrow_and_update()).await {
+                    let written = *progress.borrow_and_update();
+                    if let Err(end) = self.give_credit(written).await {
                         return end;
                     }
                 }
