@@ -26,6 +26,22 @@ pub enum Exit {
     Config = 78,
 }
 
+impl Exit {
+    /// The exit of a code that a recorder sent; a code of a newer version is a bug to us.
+    pub fn from_code(code: u8) -> Self {
+        let known = [
+            Self::Fine,
+            Self::Usage,
+            Self::Unreachable,
+            Self::Io,
+            Self::Locked,
+            Self::Permission,
+            Self::Config,
+        ];
+        known.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Bug)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

@@ -2,11 +2,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod capture;
+pub mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod exit;
 pub mod ingest;
+pub mod load;
 pub mod log;
 pub mod manifest;
 pub mod publish;
+pub mod run;

@@ -136,6 +136,15 @@ impl Log {
     }
 }
 
+/// How much is in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    /// The newest durable frame; 0: there never was one.
+    pub last_frame: u64,
+    /// Size of the segments.
+    pub bytes: u64,
+}
+
 /// The way into the log, for connections and the publisher. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogHandle {
@@ -169,6 +178,14 @@ impl LogHandle {
     /// A segment could not be deleted; it will be listed by [`Self::seal`] again.
     pub async fn remove_through(&self, frame: u64) -> Result<(), LogError> {
         self.ask(|done| Request::RemoveThrough { frame, done }).await?
+    }
+
+    /// How much is in the log.
+    ///
+    /// # Errors
+    /// The log has stopped.
+    pub async fn extent(&self) -> Result<Extent, LogError> {
+        self.ask(|done| Request::Extent { done }).await
     }
 
     /// The last durable frame of a spool that this recorder holds, in the log or in the tables.
@@ -296,6 +313,7 @@ enum Request {
     Rows { payload: Bytes, done: oneshot::Sender<Result<(), LogError>>, room: OwnedSemaphorePermit },
     Mark { spool: SpoolId, done: oneshot::Sender<Result<Option<Mark>, LogError>> },
     Seal { done: oneshot::Sender<Result<Vec<SealedSegment>, LogError>> },
+    Extent { done: oneshot::Sender<Extent> },
     RemoveThrough { frame: u64, done: oneshot::Sender<Result<(), LogError>> },
     Stop,
 }

@@ -1,3 +1,7 @@
 //! The `recorder` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    recorder::cli::main()
+}

@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use schemas::manifest::{BootMark, Delta, Part, SpoolMark};
+use serde::{Deserialize, Serialize};
 
 use crate::data_dir::Group;
 
@@ -105,6 +106,17 @@ impl Marks {
     }
 }
 
+/// What a table consists of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Parts.
+    pub parts: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Their size.
+    pub bytes: u64,
+}
+
 /// The manifest.
 #[derive(Debug)]
 pub struct Manifest {
@@ -114,6 +126,8 @@ pub struct Manifest {
     version: u64,
     marks: Marks,
     parts: BTreeMap<String, Part>,
+    /// Sums of `parts` by table.
+    totals: BTreeMap<String, Totals>,
 }
 
 impl Manifest {
@@ -123,8 +137,14 @@ impl Manifest {
     /// A version is missing, damaged or cannot be read.
     pub fn open(data: &Path, group: Group) -> Result<Self, ManifestError> {
         let directory = data.join(DIRECTORY);
-        let mut manifest =
-            Self { directory, group, version: 0, marks: Marks::default(), parts: BTreeMap::new() };
+        let mut manifest = Self {
+            directory,
+            group,
+            version: 0,
+            marks: Marks::default(),
+            parts: BTreeMap::new(),
+            totals: BTreeMap::new(),
+        };
         for (version, path) in manifest.versions()? {
             if version != manifest.version + 1 {
                 let reason = format!("version {} before it is missing", manifest.version + 1);
@@ -153,6 +173,11 @@ impl Manifest {
     /// The parts of the tables.
     pub fn parts(&self) -> impl Iterator<Item = &Part> {
         self.parts.values()
+    }
+
+    /// What each table consists of.
+    pub fn totals(&self) -> &BTreeMap<String, Totals> {
+        &self.totals
     }
 
     /// Makes `delta` the next version, durably. Its `version` is filled in here.
@@ -188,9 +213,19 @@ impl Manifest {
 
     fn apply(&mut self, delta: &Delta) {
         for path in &delta.remove {
-            self.parts.remove(path);
+            if let Some(part) = self.parts.remove(path)
+                && let Some(totals) = self.totals.get_mut(&part.table)
+            {
+                totals.parts -= 1;
+                totals.rows -= part.rows;
+                totals.bytes -= part.bytes;
+            }
         }
         for part in &delta.add {
+            let totals = self.totals.entry(part.table.clone()).or_default();
+            totals.parts += 1;
+            totals.rows += part.rows;
+            totals.bytes += part.bytes;
             self.parts.insert(part.path.clone(), part.clone());
         }
         self.marks.apply(delta);
@@ -307,6 +342,7 @@ mod tests {
         let found = Manifest::open(data.path(), Group::nobody()).unwrap();
         assert_eq!(found.version(), 2);
         assert_eq!(found.parts().map(|p| p.path.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(found.totals()["usage"], Totals { parts: 1, rows: 3, bytes: 99 });
         assert_eq!(found.marks().spool("00000000000000ff"), Some(&spool));
         assert_eq!(found.marks().boot("edge-1", "aaaaaaaa").unwrap().last_seq, 8);
         assert_eq!(found.marks().boot("edge-1", "bbbbbbbb").unwrap().last_seq, 1);

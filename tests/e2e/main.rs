@@ -3,7 +3,6 @@
 mod accounting;
 mod crash;
 mod diagnostics;
-mod docs;
 mod drain;
 mod install;
 mod reload;

@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::marks::{Mark, Marks};
 use super::{
-    GROUP_BYTES, GROUP_INTERVAL, LogError, Progress, RETRY_INTERVAL, ReceivedFrame, Request,
-    SealedSegment,
+    Extent, GROUP_BYTES, GROUP_INTERVAL, LogError, Progress, RETRY_INTERVAL, ReceivedFrame,
+    Request, SealedSegment,
 };
 
 pub(super) struct Writer {
@@ -88,6 +88,10 @@ impl Writer {
                 drop(done.send(mark));
             }
             Request::Seal { done } => drop(done.send(self.seal())),
+            Request::Extent { done } => {
+                let last_frame = self.journal.durable_frame();
+                drop(done.send(Extent { last_frame, bytes: self.journal.bytes() }));
+            }
             Request::RemoveThrough { frame, done } => {
                 let removed = self.journal.remove_through(frame);
                 drop(done.send(removed.map_err(|error| LogError::Storage(error.to_string()))));

@@ -13,11 +13,13 @@
 
 mod collect;
 mod part;
+mod worker;
 
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::io;
+use std::ops::Add;
 use std::path::{Path, PathBuf};
 
 use journal::JournalError;
@@ -28,6 +30,8 @@ use self::collect::Collected;
 use crate::data_dir::{self, ACCOUNTING, Group};
 use crate::log::SealedSegment;
 use crate::manifest::{Manifest, ManifestError};
+
+pub use worker::{Publication, PublicationHandle, PublishStatus, RoundError};
 
 /// What a part is called until the manifest names it.
 const UNCOMMITTED: &str = ".new";
@@ -96,6 +100,19 @@ pub struct Published {
     pub duplicates: u64,
     /// Frames that hold no rows this version can read, and were left out.
     pub undecodable: u64,
+}
+
+impl Add for Published {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            parts: self.parts + more.parts,
+            rows: self.rows + more.rows,
+            duplicates: self.duplicates + more.duplicates,
+            undecodable: self.undecodable + more.undecodable,
+        }
+    }
 }
 
 /// A point between two steps, for whoever wants to stop there.

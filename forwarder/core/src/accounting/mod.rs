@@ -9,7 +9,6 @@
 //! Nothing here does I/O: the table is a slice of atomics, the spool a [`Spool`].
 
 mod denials;
-mod frame;
 mod layout;
 mod ledger;
 #[cfg(test)]

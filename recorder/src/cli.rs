@@ -1,0 +1,223 @@
+//! The command line: what can be said, and who does it.
+
+use std::io::{IsTerminal, Write};
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::admin::{self, Request, client};
+use crate::config::{Config, DEFAULT_FILE};
+use crate::exit::{Exit, Failure};
+use crate::{load, run};
+
+const LONG_ABOUT: &str = "\
+Receives the account and the captured payload from forwarders, and keeps them: Parquet tables for \
+reports, pcapng files for Wireshark.
+
+What a forwarder sends is written to a log and acknowledged when it is on disk; a few seconds later \
+it is in the tables. While the recorder is away forwarders go on and keep their account.";
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  recorder check -c recorder.toml     is the file right, and what does it mean?
+  recorder run -c recorder.toml       run until SIGTERM
+  recorder status                     what the running recorder is doing
+  recorder flush                      bring everything received into the tables
+
+EXIT CODES
+  0   fine
+  64  the command line is wrong
+  69  a socket cannot be bound, or no recorder answers
+  70  a bug of ours
+  74  reading or writing failed
+  75  another recorder has the data directory
+  77  permission is missing
+  78  the configuration is wrong, or data was written by a newer version of Weir
+
+FILES
+  /etc/weir/recorder.toml   the configuration
+  /var/lib/weir             the data directory
+
+docs/recorder.md explains every key, and says what lies where in the data directory.";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "recorder",
+    version,
+    about = "Keeps the account and the captures of forwarders",
+    long_about = LONG_ABOUT,
+    after_help = "Examples, exit codes and files: recorder --help",
+    after_long_help = EXAMPLES,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive and keep until SIGTERM
+    ///
+    /// Makes and locks the data directory, finishes what an earlier run left, and listens for
+    /// forwarders. SIGTERM refuses new frames, closes the capture files, publishes what was received
+    /// and exits with 0; a second SIGTERM ends at once. Killed at any moment it loses nothing that
+    /// it has acknowledged. Log lines go to stderr; RUST_LOG=debug shows more.
+    Run {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Say what a configuration file means, or what is wrong with it
+    ///
+    /// Shows the configuration as it would be in force. All faults are told in one run, each with
+    /// file, line and column, and what to write instead; the exit code is then 78. Nothing is bound
+    /// or written.
+    Check {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Show what the running recorder is doing
+    ///
+    /// The tables with their parts, rows and size; what waits in the log; who is connected; the
+    /// captures; the last publication and what it failed with.
+    Status {
+        #[command(flatten)]
+        ask: Ask,
+        /// Answer with one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have everything received so far in the tables
+    ///
+    /// Closes the open capture files, then publishes all that forwarders were acknowledged. Returns
+    /// when it is on disk. Sessions that are being captured go on in new files.
+    Flush {
+        #[command(flatten)]
+        ask: Ask,
+    },
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+struct File {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: PathBuf,
+}
+
+/// Which recorder.
+#[derive(Debug, Args)]
+struct Ask {
+    /// The configuration file of the running recorder; only admin.socket is read from it
+    /// [default: /etc/weir/recorder.toml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The admin socket of the running recorder, instead of the one in the file
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+/// Does what the command line says and tells people about it.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explained(&error),
+    };
+    match catch_unwind(|| act(cli.command)) {
+        Ok(Ok(())) => Exit::Fine.into(),
+        Ok(Err(failure)) => {
+            eprintln!("{failure}");
+            failure.exit.into()
+        }
+        // The panic has spoken for itself.
+        Err(_) => Exit::Bug.into(),
+    }
+}
+
+/// What clap has to say; help and version were asked for and are no error.
+fn explained(error: &clap::Error) -> ExitCode {
+    // A closed pipe behind `--help | head` is nobody's concern.
+    drop(error.print());
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Fine.into(),
+        _ => Exit::Usage.into(),
+    }
+}
+
+fn act(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run { file } => {
+            log_to_stderr();
+            run::run(&file.config)
+        }
+        Command::Check { file } => {
+            let config = load::config(&file.config)?;
+            print(&config.to_string())
+        }
+        Command::Status { ask, json } => ask.send(Request::Status, json),
+        Command::Flush { ask } => ask.send(Request::Flush, false),
+    }
+}
+
+impl Ask {
+    fn send(&self, request: Request, json: bool) -> Result<(), Failure> {
+        let socket = match (&self.socket, &self.config) {
+            (Some(socket), _) => socket.clone(),
+            (None, Some(file)) => Config::admin_socket_of(&load::text(file)?),
+            // Without the usual file the usual socket may still be there.
+            (None, None) => {
+                Config::admin_socket_of(&load::text(Path::new(DEFAULT_FILE)).unwrap_or_default())
+            }
+        };
+        print(&admin::show(&client::ask(&socket, request)?, json))
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever read has heard enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| {
+            Failure::new(Exit::Io, format!("cannot write to standard output: {error}"))
+        }),
+    }
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_page_reads_as_it_should() {
+        let mut command = Cli::command().term_width(80);
+        command.build();
+        let mut pages = command.render_long_help().to_string();
+        for command in command.get_subcommands_mut().filter(|c| c.get_name() != "help") {
+            pages += &format!("\n=== {} ===\n", command.get_name());
+            pages += &command.render_long_help().to_string();
+        }
+        insta::assert_snapshot!(pages);
+    }
+}
