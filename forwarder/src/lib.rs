@@ -10,6 +10,6 @@ pub mod accounting;
 pub mod capture;
 pub mod clock;
 mod dial;
+pub mod link;
 pub mod listener;
 pub mod relay;
-pub mod link;
