@@ -7,9 +7,16 @@
 #![forbid(unsafe_code)]
 
 pub mod accounting;
+pub mod admin;
 pub mod capture;
+pub mod check;
+pub mod cli;
 pub mod clock;
 mod dial;
+pub mod exit;
 pub mod link;
 pub mod listener;
+pub mod load;
 pub mod relay;
+pub mod reload;
+pub mod run;

@@ -1,3 +1,7 @@
 //! The `forwarder` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    forwarder::cli::main()
+}

@@ -1,6 +1,8 @@
 //! The configuration as its author meets it: files that are taken, and what is said about those
 //! that are not. Each file has its answer beside it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene should fail")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -85,10 +85,18 @@ fn quantity(
 
 /// A size as people read it: the largest unit that divides it.
 pub fn show_size(bytes: u64) -> String {
-    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let whole = units.iter().find(|(_, bits)| bytes > 0 && bytes.is_multiple_of(1 << bits));
-    match whole {
-        Some((unit, bits)) => format!("{} {unit}", bytes >> bits),
+    const UNITS: [(&str, u64); 8] = [
+        ("TiB", 1 << 40),
+        ("TB", 1000_u64.pow(4)),
+        ("GiB", 1 << 30),
+        ("GB", 1000_u64.pow(3)),
+        ("MiB", 1 << 20),
+        ("MB", 1000_u64.pow(2)),
+        ("KiB", 1 << 10),
+        ("kB", 1000),
+    ];
+    match UNITS.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor)) {
+        Some((unit, factor)) => format!("{} {unit}", bytes / factor),
         None => format!("{bytes} B"),
     }
 }

@@ -134,8 +134,10 @@ fn nothing_to_relay(rule: &Rule, findings: &mut Findings<'_>) {
     }
 }
 
-/// Every listener with the place of its entry and the service it belongs to.
-fn all_listeners(file: &File) -> impl Iterator<Item = (Listener, Range<usize>, &Service)> {
+/// A listener with the place of its entry and the service it belongs to.
+type Placed<'f> = (Listener, Range<usize>, &'f Service);
+
+fn all_listeners(file: &File) -> impl Iterator<Item = Placed<'_>> {
     file.services.iter().flat_map(|service| {
         let entries = service.listen.entries().iter();
         entries.flat_map(move |entry| {
@@ -151,21 +153,16 @@ fn shown(service: &Service) -> String {
 /// Two listeners that could not both be bound: the kernel gives an address and port to one
 /// socket, and the wildcard address takes the port of every address of its family.
 fn listeners(file: &File, findings: &mut Findings<'_>) {
-    let mut taken: HashMap<(Transport, u16), Vec<(Listener, Range<usize>, &Service)>> =
-        HashMap::new();
+    let mut taken: HashMap<(Transport, u16), Vec<Placed<'_>>> = HashMap::new();
     for (listener, span, service) in all_listeners(file) {
-        let port = listener.address.port();
-        // The kernel picks a free port for each 0.
-        if port == 0 {
-            continue;
-        }
+        let (own, port) = (listener.address.ip(), listener.address.port());
         let others = taken.entry((listener.transport, port)).or_default();
-        let (own, clash) = (listener.address.ip(), |other: IpAddr, own: IpAddr| {
-            other == own
-                || other.is_ipv4() == own.is_ipv4()
-                    && (other.is_unspecified() || own.is_unspecified())
-        });
-        if let Some((other, at, whose)) = others.iter().find(|o| clash(o.0.address.ip(), own)) {
+        let clashes = |other: IpAddr| {
+            // The kernel picks a free port for each 0, but the two could not be told apart.
+            let wildcard = port != 0 && (other.is_unspecified() || own.is_unspecified());
+            other == own || wildcard && other.is_ipv4() == own.is_ipv4()
+        };
+        if let Some((other, at, whose)) = others.iter().find(|o| clashes(o.0.address.ip())) {
             let line = findings.line_of(at.clone());
             let whose = shown(whose);
             let message = match *other == listener {

@@ -31,6 +31,7 @@ use schemas::config::Diagnostics;
 pub use schemas::config::{show_duration, show_size};
 use schemas::vocab::{CustomerName, NodeName, RuleName, ServiceName, Transport};
 
+pub use resolve::admin_socket_of;
 pub use verdict::Verdict;
 
 /// What `accounting.table` may be.

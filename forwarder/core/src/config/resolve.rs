@@ -1,5 +1,7 @@
 //! From a file to its meaning.
 
+use std::path::PathBuf;
+
 use schemas::config::{Diagnostic, Diagnostics, Document, Findings};
 use sha2::{Digest, Sha256};
 use toml::Spanned;
@@ -42,6 +44,18 @@ impl Config {
         config.warnings = findings.into_diagnostics(file);
         Ok(config)
     }
+}
+
+/// The admin socket that a file names, or else the default. Whatever else is wrong with the file
+/// does not matter: a running forwarder can be asked though its file was broken since.
+pub fn admin_socket_of(source: &str) -> PathBuf {
+    let named = |source: &str| {
+        let mut findings = Findings::new(source);
+        let document = Document::parse(source, &mut findings);
+        let mut admin = document.root().section("admin", &mut findings)?;
+        Some(PathBuf::from(admin.get("socket")?.as_str()?))
+    };
+    named(source).or_else(|| named(DEFAULTS)).expect("the defaults name an admin socket")
 }
 
 /// The faults of malformed TOML, and those of the values that can still be trusted: what the
@@ -165,4 +179,29 @@ fn rule(raw: &raw::Rule, defaults: &raw::Rule, timeouts: &Timeouts) -> Option<Ru
 /// The indices of the rules that apply to a service.
 fn applying(rules: &[Rule], service: &Service) -> Vec<usize> {
     (0..rules.len()).filter(|index| rules[*index].covers(&service.name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_a_file_without_faults() {
+        let mut findings = Findings::new(DEFAULTS);
+        File::read(&Document::parse(DEFAULTS, &mut findings), &mut findings);
+        let found = findings.into_diagnostics("defaults.toml");
+        assert!(found.is_empty(), "{found}");
+    }
+
+    #[test]
+    fn the_admin_socket_is_found_in_a_file_that_is_broken_elsewhere() {
+        let source = "node = = 1\n[recorder]\nwhat = \n[admin]\nsocket = \"/a/b\"\n[[service]\n";
+        assert_eq!(admin_socket_of(source), Path::new("/a/b"));
+        let default = Path::new("/run/weir/forwarder.sock");
+        for source in ["", "admin = 1", "[admin]\nsocket = 1", "[[admin]]\nsocket = \"/a\""] {
+            assert_eq!(admin_socket_of(source), default);
+        }
+    }
 }

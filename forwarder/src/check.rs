@@ -1,0 +1,289 @@
+//! `forwarder check`: what a configuration file means.
+
+use std::path::Path;
+
+use forwarder_core::config::{
+    Action, Config, LogChoice, Rule, Service, Target, Timeouts, WhenFull, show_duration, show_size,
+};
+use rustix::fs::{Access, access};
+use serde_json::{Value, json};
+
+use crate::admin::show::{grouped, table, write_out};
+use crate::exit::Failure;
+use crate::load;
+
+/// Reads a file and writes its meaning to stdout, what is doubtful to stderr.
+///
+/// # Errors
+/// The file cannot be read or has faults.
+pub fn check(file: &Path, as_json: bool) -> Result<(), Failure> {
+    let config = load::config(file)?;
+    eprint!("{}", config.warnings);
+    for warning in machine_warnings(&config) {
+        eprintln!("{}: warning: {warning}", file.display());
+    }
+    match as_json {
+        true => write_out(&format!("{:#}\n", json_of(&config))),
+        false => write_out(&text_of(&config)),
+    }
+}
+
+/// What this machine lacks for the configuration, as far as it can be seen without trying.
+pub fn machine_warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if matches!(nix::unistd::Group::from_name("weir"), Ok(None)) {
+        warnings.push(
+            "there is no group weir: only our own user and group may use the admin socket; \
+             groupadd --system weir makes one"
+                .to_owned(),
+        );
+    }
+    let places = [
+        ("recorder.spool", config.recorder.spool.as_path()),
+        ("admin.socket", config.admin_socket.parent().unwrap_or(Path::new("/"))),
+    ];
+    for (key, directory) in places {
+        // What is absent is made at the start, in the nearest directory that exists.
+        let exists = directory.ancestors().find(|ancestor| ancestor.exists());
+        let Some(exists) = exists else { continue };
+        let writable = Access::WRITE_OK | Access::EXEC_OK;
+        if let Err(error) = access(exists, writable) {
+            warnings.push(format!(
+                "{key}: this user cannot write to {}: {}",
+                exists.display(),
+                std::io::Error::from(error)
+            ));
+        }
+    }
+    warnings
+}
+
+/// The configuration as aligned text.
+fn text_of(config: &Config) -> String {
+    let when_full = when_full(config.recorder.when_full);
+    let facts = [
+        ("node", config.node.to_string()),
+        ("revision", config.revision.clone()),
+        ("recorder", format!("unix:{}", config.recorder.socket.display())),
+        (
+            "spool",
+            format!(
+                "{}, at most {}, then {when_full}",
+                config.recorder.spool.display(),
+                show_size(config.recorder.spool_max_bytes)
+            ),
+        ),
+        (
+            "accounting",
+            format!(
+                "slots of {} s, {} sessions at once",
+                config.accounting.slot_len_s,
+                grouped(config.accounting.table_slots as u64)
+            ),
+        ),
+        ("admin", config.admin_socket.display().to_string()),
+        (
+            "timeouts",
+            format!(
+                "{}, drain {}",
+                timeouts_text(&config.timeouts),
+                show_duration(config.timeouts.drain)
+            ),
+        ),
+    ];
+    let mut text: String = facts.iter().map(|(name, fact)| format!("{name:<12}{fact}\n")).collect();
+    let head = ["service", "listener", "target"].map(String::from);
+    text += &format!("\n{}\n", table(&head, 3, config.services.iter().flat_map(service_rows)));
+    let head = ["rule", "service", "client", "verdict", "target", "customer", "capture", "log"]
+        .map(String::from);
+    let rules = config.rules.iter().flat_map(rule_rows);
+    text += &format!("\n{}\n", table(&head, 8, rules));
+    text += "(no rule)  every other client is refused\n";
+    for rule in &config.rules {
+        if let Action::Pass(pass) = &rule.action
+            && pass.timeouts != config.timeouts
+        {
+            text += &format!("\ntimeouts of rule {}: {}", rule.name, timeouts_text(&pass.timeouts));
+        }
+    }
+    text.trim_end().to_owned() + "\n"
+}
+
+/// Lists of different lengths side by side, the names on the first row only.
+fn side_by_side(columns: &[Vec<String>]) -> Vec<Vec<String>> {
+    let rows = columns.iter().map(Vec::len).max().unwrap_or(0);
+    let cell = |column: &Vec<String>, row: usize| column.get(row).cloned().unwrap_or_default();
+    (0..rows).map(|row| columns.iter().map(|column| cell(column, row)).collect()).collect()
+}
+
+fn service_rows(service: &Service) -> Vec<Vec<String>> {
+    side_by_side(&[
+        vec![service.name.to_string()],
+        texts(&service.listeners),
+        or_one(texts(&service.targets), "as the rule says"),
+    ])
+}
+
+fn rule_rows(rule: &Rule) -> Vec<Vec<String>> {
+    let (verdict, targets, capture) = match &rule.action {
+        Action::Block => ("block", vec!["-".to_owned()], "-".to_owned()),
+        Action::Pass(pass) => {
+            ("pass", or_one(texts(&pass.targets), "the service's"), pass.capture.to_string())
+        }
+    };
+    side_by_side(&[
+        vec![rule.name.to_string()],
+        or_one(texts(&rule.services), "every service"),
+        or_one(texts(&rule.from), "everyone"),
+        vec![verdict.to_owned()],
+        targets,
+        vec![rule.customer.as_ref().map_or("-".to_owned(), ToString::to_string)],
+        vec![capture],
+        vec![log_text(rule.log)],
+    ])
+}
+
+fn texts<T: ToString>(list: &[T]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+fn or_one(list: Vec<String>, otherwise: &str) -> Vec<String> {
+    if list.is_empty() { vec![otherwise.to_owned()] } else { list }
+}
+
+fn log_text(log: LogChoice) -> String {
+    match log == LogChoice::default() {
+        true => "-".to_owned(),
+        false => log.to_string(),
+    }
+}
+
+fn timeouts_text(timeouts: &Timeouts) -> String {
+    let never = |timeout| match show_duration(timeout).as_str() {
+        "0s" => "never".to_owned(),
+        time => time.to_owned(),
+    };
+    format!(
+        "connect {}, half_closed {}, tcp_idle {}, udp_idle {}",
+        show_duration(timeouts.connect),
+        never(timeouts.half_closed),
+        never(timeouts.tcp_idle),
+        show_duration(timeouts.udp_idle),
+    )
+}
+
+fn when_full(when_full: WhenFull) -> &'static str {
+    match when_full {
+        WhenFull::KeepForwarding => "keep-forwarding",
+        WhenFull::RefuseNew => "refuse-new",
+    }
+}
+
+/// The configuration as one JSON object, with the keys of the file and every default in place.
+fn json_of(config: &Config) -> Value {
+    json!({
+        "node": config.node.as_str(),
+        "revision": config.revision,
+        "recorder": {
+            "endpoint": format!("unix:{}", config.recorder.socket.display()),
+            "spool": config.recorder.spool,
+            "spool_max": config.recorder.spool_max_bytes,
+            "when_full": when_full(config.recorder.when_full),
+        },
+        "accounting": {
+            "slot": config.accounting.slot_len_s,
+            "table": config.accounting.table_slots,
+        },
+        "admin": { "socket": config.admin_socket },
+        "timeouts": timeouts_json(&config.timeouts, true),
+        "service": config.services.iter().map(service_json).collect::<Vec<_>>(),
+        "rule": config.rules.iter().map(rule_json).collect::<Vec<_>>(),
+    })
+}
+
+fn service_json(service: &Service) -> Value {
+    json!({
+        "name": service.name.as_str(),
+        "listen": texts(&service.listeners),
+        "target": texts(&service.targets),
+    })
+}
+
+fn rule_json(rule: &Rule) -> Value {
+    let mut value = json!({
+        "name": rule.name.as_str(),
+        "services": texts(&rule.services),
+        "from": texts(&rule.from),
+        "customer": rule.customer.as_ref().map(|customer| customer.as_str()),
+        "log": log_json(rule.log),
+    });
+    match &rule.action {
+        Action::Block => value["action"] = json!("block"),
+        Action::Pass(pass) => {
+            value["action"] = json!("pass");
+            value["target"] = json!(texts::<Target>(&pass.targets));
+            value["capture"] = json!(pass.capture.to_string());
+            value["timeouts"] = timeouts_json(&pass.timeouts, false);
+        }
+    }
+    value
+}
+
+fn log_json(log: LogChoice) -> Vec<&'static str> {
+    let moments = [(log.connect, "connect"), (log.disconnect, "disconnect"), (log.error, "error")];
+    moments.iter().filter(|(chosen, _)| *chosen).map(|(_, moment)| *moment).collect()
+}
+
+/// Timeouts in seconds.
+fn timeouts_json(timeouts: &Timeouts, with_drain: bool) -> Value {
+    let mut value = json!({
+        "connect": timeouts.connect.as_secs_f64(),
+        "half_closed": timeouts.half_closed.as_secs_f64(),
+        "tcp_idle": timeouts.tcp_idle.as_secs_f64(),
+        "udp_idle": timeouts.udp_idle.as_secs_f64(),
+    });
+    if with_drain {
+        value["drain"] = json!(timeouts.drain.as_secs_f64());
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use forwarder_core::config::Environment;
+
+    use super::*;
+
+    fn config() -> Config {
+        let environment =
+            Environment { host_name: "edge-1".to_owned(), local_addresses: Vec::new() };
+        let source = include_str!("../core/tests/config/valid/every-key.toml");
+        Config::parse(source, "every-key.toml", &environment)
+            .unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    #[test]
+    fn the_meaning_of_a_file_reads_well() {
+        insta::assert_snapshot!(text_of(&config()));
+    }
+
+    #[test]
+    fn the_meaning_of_a_file_is_there_for_programs_too() {
+        insta::assert_snapshot!(format!("{:#}", json_of(&config())));
+    }
+
+    #[test]
+    fn a_directory_that_may_not_be_written_is_warned_about() {
+        // A file where a directory should be: not even root can write into that.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display().to_string();
+        let source = include_str!("../core/tests/config/valid/every-key.toml")
+            .replace("/srv/weir/spool", &format!("{path}/spool"));
+        let environment =
+            Environment { host_name: "edge-1".to_owned(), local_addresses: Vec::new() };
+        let config = Config::parse(&source, "f", &environment).unwrap();
+        let warnings = machine_warnings(&config).join("\n");
+        let expected = format!("recorder.spool: this user cannot write to {path}");
+        assert!(warnings.contains(&expected), "{warnings}");
+    }
+}

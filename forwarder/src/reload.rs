@@ -1,0 +1,83 @@
+//! Putting a changed configuration file in force while sessions run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use forwarder_core::config::{Config, Listener, listener_changes, start_only_changes};
+
+use crate::admin::Reloaded;
+use crate::exit::{Exit, Failure};
+use crate::load;
+
+/// The configuration in force, and the file it came from.
+#[derive(Debug)]
+pub struct Live {
+    file: PathBuf,
+    config: ArcSwap<Config>,
+}
+
+impl Live {
+    /// Begins with a configuration that was read from `file`.
+    pub fn new(file: &Path, config: Config) -> Self {
+        Self { file: file.to_owned(), config: ArcSwap::from_pointee(config) }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Reads the file again and puts it in force through `apply`, which must change nothing when
+    /// it fails. The next configuration is compared with the one in force, so only one reload may
+    /// run at a time. On error everything stays as it was.
+    ///
+    /// # Errors
+    /// The file cannot be read or has faults, changes a key that only a start can change, or
+    /// `apply` fails.
+    pub async fn reload(
+        &self,
+        apply: impl AsyncFnOnce(&Config) -> Result<(), Failure>,
+    ) -> Result<Reloaded, Failure> {
+        let file = self.file.clone();
+        let loaded = tokio::task::spawn_blocking(move || load::config(&file)).await;
+        let new = loaded
+            .map_err(|error| Failure::new(Exit::Bug, format!("reading the file: {error}")))?
+            .map_err(|failure| kept(failure, self))?;
+        let old = self.config();
+        let fixed = start_only_changes(&old, &new);
+        if !fixed.is_empty() {
+            let message = format!(
+                "{}: {} cannot change while the forwarder runs; restart it, or take the change back",
+                self.file.display(),
+                fixed.join(", "),
+            );
+            return Err(kept(Failure::new(Exit::Config, message), self));
+        }
+        apply(&new).await.map_err(|failure| kept(failure, self))?;
+        let changes = listener_changes(&old, &new);
+        let shown = |listeners: &[(Listener, _)]| {
+            listeners.iter().map(|(listener, _)| listener.to_string()).collect()
+        };
+        let reloaded = Reloaded {
+            config_rev: new.revision.clone(),
+            changed: new.revision != old.revision,
+            listeners_added: shown(&changes.added),
+            listeners_removed: shown(&changes.removed),
+            warnings: new.warnings.to_string(),
+        };
+        self.config.store(Arc::new(new));
+        Ok(reloaded)
+    }
+}
+
+/// A failed reload, with the comfort that nothing changed.
+fn kept(failure: Failure, live: &Live) -> Failure {
+    let rest = format!("configuration {} stays in force", live.config().revision);
+    Failure::new(failure.exit, format!("{}\n{rest}", failure.message))
+}

@@ -1,0 +1,87 @@
+//! What a reload changes, and what it refuses to.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene should fail")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use forwarder::exit::{Exit, Failure};
+use forwarder::load;
+use forwarder::reload::Live;
+
+const SERVICE: &str = "[[service]]\nname = \"web\"\nlisten = [\"tcp://127.0.0.1:8080\"]\n\
+    target = [\"10.0.0.5:80\"]\n[[rule]]\nname = \"everyone\"\naction = \"pass\"\n";
+
+fn live(file: &Path) -> Live {
+    fs::write(file, format!("node = \"a\"\n{SERVICE}")).unwrap();
+    Live::new(file, load::config(file).unwrap())
+}
+
+#[tokio::test]
+async fn a_good_file_is_put_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("f.toml");
+    let live = live(&file);
+    let before = live.config().revision.clone();
+    fs::write(
+        &file,
+        format!("node = \"a\"\n{}", SERVICE.replace("8080\"", "8081\", \"tcp://[::1]:8081\"")),
+    )
+    .unwrap();
+    let applied = AtomicU32::new(0);
+    let reloaded = live
+        .reload(async |config| {
+            assert_eq!(config.services[0].listeners.len(), 2);
+            applied.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(applied.load(Ordering::Relaxed), 1);
+    assert!(reloaded.changed && reloaded.config_rev != before);
+    assert_eq!(reloaded.listeners_added, ["tcp://127.0.0.1:8081", "tcp://[::1]:8081"]);
+    assert_eq!(reloaded.listeners_removed, ["tcp://127.0.0.1:8080"]);
+    assert_eq!(live.config().revision, reloaded.config_rev);
+    assert!(!live.reload(async |_| Ok(())).await.unwrap().changed);
+}
+
+#[tokio::test]
+async fn a_bad_file_leaves_the_old_configuration_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("f.toml");
+    let live = live(&file);
+    let before = live.config();
+    let must_not = async |_: &_| panic!("a bad file must not be applied");
+    fs::write(&file, format!("node = \"a\"\nnods = 1\n{SERVICE}")).unwrap();
+    let failure = live.reload(must_not).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Config);
+    assert!(failure.message.contains("f.toml:2:1: nods is not a key"), "{failure}");
+    assert!(failure.message.contains("stays in force"), "{failure}");
+
+    let moved = "[accounting]\nslot = \"60s\"\n[recorder]\nspool = \"/elsewhere\"\n";
+    fs::write(&file, format!("node = \"b\"\n{moved}{SERVICE}")).unwrap();
+    let failure = live.reload(must_not).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Config);
+    let named = "node, recorder.spool, accounting.slot cannot change while the forwarder runs";
+    assert!(failure.message.contains(named), "{failure}");
+
+    fs::remove_file(&file).unwrap();
+    assert_eq!(live.reload(must_not).await.unwrap_err().exit, Exit::Config);
+    assert_eq!(live.config(), before);
+}
+
+#[tokio::test]
+async fn a_listener_that_cannot_be_bound_leaves_the_old_configuration_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("f.toml");
+    let live = live(&file);
+    let before = live.config();
+    fs::write(&file, format!("node = \"a\"\n{}", SERVICE.replace("8080", "1"))).unwrap();
+    let failure = live
+        .reload(async |_| Err(Failure::new(Exit::Unreachable, "cannot listen")))
+        .await
+        .unwrap_err();
+    assert_eq!(failure.exit, Exit::Unreachable);
+    assert_eq!(live.config(), before);
+}
