@@ -4,11 +4,13 @@
 //! once the views stand, files other than the parts are out of reach and the settings are locked.
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::vec;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use duckdb::{Config, Connection};
+use duckdb::{Config, Connection, Statement};
 use schemas::table::{Column, ColumnType, TABLES, Table};
 
 use crate::dataset::Dataset;
@@ -34,8 +36,8 @@ pub struct Database {
     _scratch: Scratch,
 }
 
-impl std::fmt::Debug for Database {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Database").finish_non_exhaustive()
     }
 }
@@ -74,21 +76,35 @@ impl Database {
         }
     }
 
-    /// Runs one statement and gives its columns and rows.
+    /// Runs one statement and gives its rows as they are asked for, so that a long answer need not
+    /// fit into memory. The next statement ends it.
     ///
     /// # Errors
     /// 74 when a part cannot be read, else 70 with the question that failed.
-    pub fn query(&self, question: &str, statement: &str) -> Result<Answer, Failure> {
-        let answered = catch_unwind(AssertUnwindSafe(|| -> duckdb::Result<Answer> {
+    pub fn stream(&self, question: &str, statement: &str) -> Result<Rows<'_>, Failure> {
+        let executed = catch_unwind(AssertUnwindSafe(|| -> duckdb::Result<_> {
             let mut statement = self.connection.prepare(statement)?;
-            let batches = statement.query_arrow([])?;
-            let schema = batches.get_schema();
-            Ok(Answer { schema, batches: batches.collect() })
+            let schema = statement.stream_arrow([])?.get_schema();
+            Ok((schema, statement))
         }));
-        match answered {
-            Ok(result) => result.map_err(|error| explain(question, &error)),
+        match executed {
+            Ok(Ok((schema, statement))) => {
+                let source = Source::Running(Box::new(statement));
+                Ok(Rows { schema, question: question.to_owned(), source })
+            }
+            Ok(Err(error)) => Err(explain(question, &error)),
             Err(panic) => Err(contained(question, panic.as_ref())),
         }
+    }
+
+    /// Runs one statement and gives all of its rows.
+    ///
+    /// # Errors
+    /// As [`Database::stream`].
+    pub fn query(&self, question: &str, statement: &str) -> Result<Answer, Failure> {
+        let mut rows = self.stream(question, statement)?;
+        let batches = rows.by_ref().collect::<Result<_, _>>()?;
+        Ok(Answer { schema: rows.schema, batches })
     }
 
     /// What DuckDB's own parser says about a statement, as `json_serialize_sql` gives it.
@@ -105,7 +121,50 @@ impl Database {
     }
 }
 
-/// The rows of a query.
+/// Rows that are still being computed, or stand ready.
+pub struct Rows<'db> {
+    /// The columns.
+    pub schema: SchemaRef,
+    question: String,
+    source: Source<'db>,
+}
+
+enum Source<'db> {
+    Running(Box<Statement<'db>>),
+    Ready(vec::IntoIter<RecordBatch>),
+}
+
+impl fmt::Debug for Rows<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("question", &self.question).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<RecordBatch, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let statement = match &mut self.source {
+            Source::Ready(batches) => return batches.next().map(Ok),
+            Source::Running(statement) => statement,
+        };
+        // The iterator of the crate panics on an error in mid stream; a step returns it.
+        match catch_unwind(AssertUnwindSafe(|| statement.step())) {
+            Ok(Ok(rows)) => rows.as_ref().map(|rows| Ok(RecordBatch::from(rows))),
+            Ok(Err(error)) => Some(Err(explain(&self.question, &error))),
+            Err(panic) => Some(Err(contained(&self.question, panic.as_ref()))),
+        }
+    }
+}
+
+impl From<Answer> for Rows<'static> {
+    fn from(answer: Answer) -> Self {
+        let source = Source::Ready(answer.batches.into_iter());
+        Self { schema: answer.schema, question: String::new(), source }
+    }
+}
+
+/// All rows of a query.
 #[derive(Debug)]
 pub struct Answer {
     /// The columns.
@@ -135,7 +194,6 @@ fn lock(paths: &[String], scratch: &Scratch) -> String {
     format!(
         "SET temp_directory = {};
          SET allowed_paths = [{paths}];
-         SET preserve_insertion_order = false;
          SET enable_external_access = false;
          SET lock_configuration = true;",
         sql::text(&scratch.path().to_string_lossy())
@@ -199,7 +257,11 @@ fn explain(question: &str, error: &duckdb::Error) -> Failure {
     let cause = error.to_string();
     let text = format!("cannot {question}: {cause}");
     let of_a_file = cause.contains(".parquet");
-    if of_a_file && (cause.contains("No files found") || cause.contains("Cannot open file")) {
+    if cause.contains("disabled by configuration") {
+        // Only a statement of the reader's own asks for more than the parts.
+        Failure::Usage(format!("sql reads the tables and no other file: {cause}"))
+    } else if of_a_file && (cause.contains("No files found") || cause.contains("Cannot open file"))
+    {
         Failure::Moved(text)
     } else if of_a_file && cause.contains("Permission denied") {
         Failure::Permission(text)

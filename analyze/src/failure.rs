@@ -47,6 +47,15 @@ impl Failure {
         }
     }
 
+    /// The failure once so many rows are written: too late to ask again.
+    #[must_use]
+    pub fn after_output(self, rows: usize) -> Self {
+        match self {
+            Self::Moved(text) if rows > 0 => Self::Io(text),
+            other => other,
+        }
+    }
+
     /// What a failed `attempt` on a file means: 77 when the system forbids it, else 74.
     pub fn file(attempt: &str, path: &Path, error: &io::Error) -> Self {
         let path = path.display();

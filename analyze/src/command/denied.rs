@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use super::grouping::Grouping;
-use super::{Verdict, filters, limit, period, write};
+use super::{Verdict, answer, filters, limit, period};
 use crate::cli::{Common, Key};
 use crate::database::{Database, Prune};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
-use crate::progress::Progress;
 use crate::sql;
 
 pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
@@ -33,10 +32,7 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
         .replace("{keys}", &grouping.keys)
         .replace("{names}", &grouping.names)
         .replace("{where}", &sql::all(&conditions));
-    let progress = Progress::start("counting refused attempts");
     let database = Database::open(&dataset, &[Prune { table: "denied", period: &period }])?;
-    let answer = database.query("count refused attempts", &(statement + &limit(args)))?;
-    drop(progress);
-    write(&answer, &database, args, &period)?;
+    answer(&database, "count refused attempts", &(statement + &limit(args)), args, &period)?;
     Ok(Verdict::Fine)
 }

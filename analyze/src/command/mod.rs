@@ -17,10 +17,11 @@ use jiff::Timestamp;
 
 use crate::cli::{Command, Common};
 use crate::coverage;
-use crate::database::{Answer, Database};
+use crate::database::Database;
 use crate::failure::Failure;
 use crate::period::Period;
-use crate::report::{self, Style, unit};
+use crate::progress::Progress;
+use crate::report::{self, Style};
 use crate::sql as clause;
 
 /// What a command that ran to its end says.
@@ -81,17 +82,25 @@ fn limit(common: &Common) -> String {
     common.top.map_or_else(String::new, |rows| format!(" LIMIT {rows}"))
 }
 
-/// Writes the rows of a report with period, number of rows and coverage beneath.
-fn write(
-    answer: &Answer,
+/// Asks the question of a report and writes the rows, with period, number of rows and coverage
+/// beneath.
+fn answer(
     database: &Database,
+    question: &str,
+    statement: &str,
     common: &Common,
     period: &Period,
 ) -> Result<(), Failure> {
-    let footer = [
-        period.describe(),
-        format!("rows {}", unit::thousands(i128::try_from(answer.rows()).unwrap_or_default())),
-        coverage::describe(database, period, &common.filter.node, Timestamp::now())?,
-    ];
-    report::write(answer, &Style { output: &common.output, zone: &period.zone, footer: &footer })
+    let progress = Progress::start(question);
+    let coverage = coverage::describe(database, period, &common.filter.node, Timestamp::now())?;
+    let rows = database.stream(question, statement)?;
+    drop(progress);
+    let covers = period.describe();
+    let style = Style {
+        output: &common.output,
+        zone: &period.zone,
+        covers: Some(&covers),
+        coverage: Some(&coverage),
+    };
+    report::write(rows, &style)
 }

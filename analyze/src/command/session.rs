@@ -89,7 +89,8 @@ pub(super) fn run(args: &SessionArgs, data: &Path) -> Result<Verdict, Failure> {
     }
     if args.output.format != ReportFormat::Table {
         drop(progress);
-        report::write(&answer, &Style { output: &args.output, zone: &zone, footer: &[] })?;
+        let style = Style { output: &args.output, zone: &zone, covers: None, coverage: None };
+        report::write(answer.into(), &style)?;
         return Ok(Verdict::Fine);
     }
     let intervals = database.query(

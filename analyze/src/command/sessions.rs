@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use super::{Verdict, filters, limit, period, target_filter, write};
+use super::{Verdict, answer, filters, limit, period, target_filter};
 use crate::cli::{Common, ReportFormat};
 use crate::database::{Database, Prune};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::period::Period;
-use crate::progress::Progress;
 use crate::sql;
 
 /// What a table shows: all 52 columns fit on no terminal.
@@ -46,14 +45,11 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
         None => "ts_end NULLS LAST, boot, session_no",
     };
     let statement = format!("SELECT {columns} FROM ({rows}) ORDER BY {order}{}", limit(args));
-    let progress = Progress::start("listing sessions");
     // A session that ended after the period is not running: with --open all ends are read.
     let by_end = Prune { table: "sessions", period: &period };
     let prune = if args.open { Vec::new() } else { vec![by_end] };
     let database = Database::open(&dataset, &prune)?;
-    let answer = database.query("list sessions", &statement)?;
-    drop(progress);
-    write(&answer, &database, args, &period)?;
+    answer(&database, "list sessions", &statement, args, &period)?;
     Ok(Verdict::Fine)
 }
 

@@ -12,7 +12,7 @@ use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::period;
 use crate::progress::Progress;
-use crate::report::{self, Style, unit};
+use crate::report::{self, Style};
 
 /// Longest statement that is read from standard input, in bytes.
 const MAX_STATEMENT: u64 = 1024 * 1024;
@@ -27,18 +27,19 @@ pub(super) fn run(args: &SqlArgs, data: &Path) -> Result<Verdict, Failure> {
     let progress = Progress::start("running your statement");
     let database = Database::open(&dataset, &[])?;
     only_one_select(&database.parse(&statement)?)?;
-    let answer = database.query("run your statement", &statement).map_err(|failure| {
-        match failure {
-            // What DuckDB does not like about the reader's statement is no bug of ours.
-            Failure::Internal(text) => Failure::Usage(text),
-            other => other,
-        }
-    })?;
+    let rows = database.stream("run your statement", &statement).map_err(of_the_reader)?;
     drop(progress);
-    let rows = i128::try_from(answer.rows()).unwrap_or_default();
-    let footer = [format!("rows {}", unit::thousands(rows))];
-    report::write(&answer, &Style { output: &args.output, zone: &zone, footer: &footer })?;
+    let style = Style { output: &args.output, zone: &zone, covers: None, coverage: None };
+    report::write(rows, &style).map_err(of_the_reader)?;
     Ok(Verdict::Fine)
+}
+
+/// What DuckDB does not like about the reader's statement is no bug of ours.
+fn of_the_reader(failure: Failure) -> Failure {
+    match failure {
+        Failure::Internal(text) => Failure::Usage(text),
+        other => other,
+    }
 }
 
 fn from_stdin() -> Result<String, Failure> {

@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use super::grouping::Grouping;
-use super::{Verdict, filters, limit, period, target_filter, write};
+use super::{Verdict, answer, filters, limit, period, target_filter};
 use crate::cli::{Key, Order, TopArgs};
 use crate::database::{Database, Prune};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
-use crate::progress::Progress;
 use crate::sql;
 
 pub(super) fn run(args: &TopArgs, data: &Path) -> Result<Verdict, Failure> {
@@ -44,10 +43,7 @@ pub(super) fn run(args: &TopArgs, data: &Path) -> Result<Verdict, Failure> {
         .replace("{same_key}", &same_key)
         .replace("{measure}", measure)
         .replace("{where}", &sql::all(&conditions));
-    let progress = Progress::start("looking for who moves most");
     let database = Database::open(&dataset, &[Prune { table: "usage", period: &period }])?;
-    let answer = database.query("look for who moves most", &(statement + &limit(common)))?;
-    drop(progress);
-    write(&answer, &database, common, &period)?;
+    answer(&database, "look for who moves most", &(statement + &limit(common)), common, &period)?;
     Ok(Verdict::Fine)
 }

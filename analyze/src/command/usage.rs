@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use super::grouping::Grouping;
-use super::{Verdict, filters, limit, period, target_filter, write};
+use super::{Verdict, answer, filters, limit, period, target_filter};
 use crate::cli::{Common, Key};
 use crate::database::{Database, Prune};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
-use crate::progress::Progress;
 use crate::sql;
 
 pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
@@ -34,10 +33,7 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
         .replace("{names}", &grouping.names)
         .replace("{order}", &order)
         .replace("{where}", &sql::all(&conditions));
-    let progress = Progress::start("adding up usage");
     let database = Database::open(&dataset, &[Prune { table: "usage", period: &period }])?;
-    let answer = database.query("add up usage", &(statement + &limit(args)))?;
-    drop(progress);
-    write(&answer, &database, args, &period)?;
+    answer(&database, "add up usage", &(statement + &limit(args)), args, &period)?;
     Ok(Verdict::Fine)
 }

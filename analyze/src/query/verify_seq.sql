@@ -15,7 +15,10 @@ ends AS (
     SELECT node, boot, max(seq) AS last FROM numbered GROUP BY ALL
 ),
 found AS (
-    SELECT node, boot, 'seq ' || (before + 1) || ' to ' || (seq - 1) || ' is missing' AS message
+    SELECT node, boot,
+        'seq ' || (before + 1)
+            || CASE WHEN seq > before + 2 THEN ' to ' || (seq - 1) ELSE '' END
+            || ' is missing' AS message
     FROM steps WHERE seq > before + 1
     UNION ALL
     SELECT node, boot, 'seq ' || seq || ' is there twice' FROM steps WHERE seq = before AND seq > 0

@@ -3,15 +3,29 @@
 
 use std::io::{self, Write};
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+
 use super::{escape, time_as_data};
 use crate::cell::Cell;
-use crate::database::Answer;
 
-pub(super) fn write(answer: &Answer, out: &mut impl Write) -> io::Result<()> {
-    let names: Vec<String> =
-        answer.schema.fields().iter().map(|field| quoted(&escape::csv(field.name()))).collect();
-    writeln!(out, "{}", names.join(","))?;
-    for batch in &answer.batches {
+/// A CSV report being written.
+pub(super) struct Writer {
+    header: String,
+}
+
+impl Writer {
+    pub(super) fn new(schema: &Schema) -> Self {
+        let names: Vec<String> =
+            schema.fields().iter().map(|field| quoted(&escape::csv(field.name()))).collect();
+        Self { header: names.join(",") }
+    }
+
+    pub(super) fn begin(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{}", self.header)
+    }
+
+    pub(super) fn rows(&self, batch: &RecordBatch, out: &mut impl Write) -> io::Result<()> {
         for row in 0..batch.num_rows() {
             for (i, column) in batch.columns().iter().enumerate() {
                 if i > 0 {
@@ -21,8 +35,8 @@ pub(super) fn write(answer: &Answer, out: &mut impl Write) -> io::Result<()> {
             }
             out.write_all(b"\n")?;
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn write_cell(cell: &Cell<'_>, out: &mut impl Write) -> io::Result<()> {

@@ -3,9 +3,11 @@
 
 use std::io::{self, Write};
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+
 use super::time_as_data;
 use crate::cell::Cell;
-use crate::database::Answer;
 
 /// How objects stand beside each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,33 +18,51 @@ pub(super) enum Layout {
     Lines,
 }
 
-pub(super) fn write(answer: &Answer, layout: Layout, out: &mut impl Write) -> io::Result<()> {
-    let names: Vec<String> =
-        answer.schema.fields().iter().map(|field| text(field.name())).collect();
-    let (open, between, close) = match layout {
-        Layout::Array => ("[", ",\n ", "]\n"),
-        Layout::Lines => ("", "\n", "\n"),
-    };
-    out.write_all(open.as_bytes())?;
-    let mut first = true;
-    for batch in &answer.batches {
+/// A JSON report being written.
+pub(super) struct Writer {
+    names: Vec<String>,
+    layout: Layout,
+    empty: bool,
+}
+
+impl Writer {
+    pub(super) fn new(schema: &Schema, layout: Layout) -> Self {
+        let names = schema.fields().iter().map(|field| text(field.name())).collect();
+        Self { names, layout, empty: true }
+    }
+
+    pub(super) fn begin(&self, out: &mut impl Write) -> io::Result<()> {
+        match self.layout {
+            Layout::Array => out.write_all(b"["),
+            Layout::Lines => Ok(()),
+        }
+    }
+
+    pub(super) fn rows(&mut self, batch: &RecordBatch, out: &mut impl Write) -> io::Result<()> {
         for row in 0..batch.num_rows() {
-            if !first {
-                out.write_all(between.as_bytes())?;
+            if self.layout == Layout::Array && !self.empty {
+                out.write_all(b",\n ")?;
             }
-            first = false;
+            self.empty = false;
             out.write_all(b"{")?;
-            for (i, (name, column)) in names.iter().zip(batch.columns()).enumerate() {
+            for (i, (name, column)) in self.names.iter().zip(batch.columns()).enumerate() {
                 let comma = if i > 0 { "," } else { "" };
                 write!(out, "{comma}{name}:{}", value(&Cell::at(column.as_ref(), row)))?;
             }
             out.write_all(b"}")?;
+            if self.layout == Layout::Lines {
+                out.write_all(b"\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(&self, out: &mut impl Write) -> io::Result<()> {
+        match self.layout {
+            Layout::Array => out.write_all(b"]\n"),
+            Layout::Lines => Ok(()),
         }
     }
-    if layout == Layout::Lines && first {
-        return Ok(());
-    }
-    out.write_all(close.as_bytes())
 }
 
 fn value(cell: &Cell<'_>) -> String {

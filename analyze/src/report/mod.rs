@@ -9,11 +9,13 @@ pub mod unit;
 
 use std::io::{self, Write as _};
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::cli::{OutputArgs, ReportFormat};
-use crate::database::Answer;
+use crate::database::{Answer, Rows};
 use crate::failure::Failure;
 
 pub use sink::Sink;
@@ -26,8 +28,19 @@ pub struct Style<'a> {
     pub output: &'a OutputArgs,
     /// Zone of times in tables.
     pub zone: &'a TimeZone,
-    /// What a reader must know about the rows: period, number, coverage.
-    pub footer: &'a [String],
+    /// What the rows cover: the period.
+    pub covers: Option<&'a str>,
+    /// How much of it was measured.
+    pub coverage: Option<&'a str>,
+}
+
+impl Style<'_> {
+    /// The footer below so many rows.
+    fn footer(&self, rows: usize) -> impl Iterator<Item = String> {
+        let rows = format!("rows {}", unit::thousands(i128::try_from(rows).unwrap_or_default()));
+        let covers = self.covers.map(str::to_owned);
+        covers.into_iter().chain([rows]).chain(self.coverage.map(str::to_owned))
+    }
 }
 
 /// Writes an answer. In a table the footer stands below the rows; the other formats are data alone
@@ -35,19 +48,24 @@ pub struct Style<'a> {
 ///
 /// # Errors
 /// 74 or 77 when the destination cannot be written; a reader that has gone is no fault.
-pub fn write(answer: &Answer, style: &Style<'_>) -> Result<(), Failure> {
+pub fn write(rows: Rows<'_>, style: &Style<'_>) -> Result<(), Failure> {
     let mut sink = Sink::open(style.output.output.as_deref())?;
-    let written = match style.output.format {
-        ReportFormat::Table => table::write(answer, style, &mut sink),
-        ReportFormat::Csv => csv::write(answer, &mut sink),
-        ReportFormat::Json => json::write(answer, json::Layout::Array, &mut sink),
-        ReportFormat::Ndjson => json::write(answer, json::Layout::Lines, &mut sink),
-    };
-    written.map_err(|error| Failure::writing(&sink.name(), &error))?;
+    let mut count = 0;
+    let mut writer = Writer::new(style.output.format, &rows);
+    let name = sink.name();
+    let failed = |error: io::Error| Failure::writing(&name, &error);
+    writer.begin(&mut sink).map_err(failed)?;
+    // Once rows are out, asking again would write them twice.
+    for batch in rows {
+        let batch = batch.map_err(|failure| failure.after_output(count))?;
+        count += batch.num_rows();
+        writer.rows(batch, &mut sink).map_err(failed)?;
+    }
+    writer.end(style, count, &mut sink).map_err(failed)?;
     sink.complete()?;
     if style.output.format != ReportFormat::Table {
         let mut stderr = io::stderr().lock();
-        for line in style.footer {
+        for line in style.footer(count) {
             // A closed stderr must not spoil a report that is already written.
             if writeln!(stderr, "{line}").is_err() {
                 break;
@@ -55,6 +73,55 @@ pub fn write(answer: &Answer, style: &Style<'_>) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// A report being written.
+enum Writer {
+    Table(Answer),
+    Csv(csv::Writer),
+    Json(json::Writer),
+}
+
+impl Writer {
+    fn new(format: ReportFormat, rows: &Rows<'_>) -> Self {
+        let schema = &rows.schema;
+        match format {
+            // The width of a column is known when its last row is.
+            ReportFormat::Table => {
+                Self::Table(Answer { schema: SchemaRef::clone(schema), batches: Vec::new() })
+            }
+            ReportFormat::Csv => Self::Csv(csv::Writer::new(schema)),
+            ReportFormat::Json => Self::Json(json::Writer::new(schema, json::Layout::Array)),
+            ReportFormat::Ndjson => Self::Json(json::Writer::new(schema, json::Layout::Lines)),
+        }
+    }
+
+    fn begin(&mut self, out: &mut impl io::Write) -> io::Result<()> {
+        match self {
+            Self::Table(_) => Ok(()),
+            Self::Csv(csv) => csv.begin(out),
+            Self::Json(json) => json.begin(out),
+        }
+    }
+
+    fn rows(&mut self, batch: RecordBatch, out: &mut impl io::Write) -> io::Result<()> {
+        match self {
+            Self::Table(answer) => {
+                answer.batches.push(batch);
+                Ok(())
+            }
+            Self::Csv(csv) => csv.rows(&batch, out),
+            Self::Json(json) => json.rows(&batch, out),
+        }
+    }
+
+    fn end(&self, style: &Style<'_>, count: usize, out: &mut impl io::Write) -> io::Result<()> {
+        match self {
+            Self::Table(answer) => table::write(answer, style, count, out),
+            Self::Csv(_) => Ok(()),
+            Self::Json(json) => json.end(out),
+        }
+    }
 }
 
 /// The rows as a table for people, without a newline at the end.

@@ -15,11 +15,16 @@ use crate::period::time_text;
 /// NULL.
 pub(super) const NOTHING: &str = "–";
 
-pub(super) fn write(answer: &Answer, style: &Style<'_>, out: &mut impl Write) -> io::Result<()> {
-    if answer.rows() > 0 {
+pub(super) fn write(
+    answer: &Answer,
+    style: &Style<'_>,
+    count: usize,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if count > 0 {
         writeln!(out, "{}\n", text(answer, style.zone))?;
     }
-    for line in style.footer {
+    for line in style.footer(count) {
         writeln!(out, "{line}")?;
     }
     Ok(())

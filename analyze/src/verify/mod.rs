@@ -31,11 +31,25 @@ pub struct Check {
     /// What was looked at, in words.
     pub examined: String,
     /// What is wrong.
-    pub faults: Vec<Finding>,
+    pub faults: Findings,
     /// What a reader should know.
-    pub notes: Vec<Finding>,
-    /// Faults and notes beyond those listed.
-    pub unlisted: usize,
+    pub notes: Findings,
+}
+
+/// Findings of one kind: the first ones, and how many there are.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The first ones.
+    pub listed: Vec<Finding>,
+    /// All of them.
+    pub total: usize,
+}
+
+impl Findings {
+    /// How many are not listed.
+    pub fn unlisted(&self) -> usize {
+        self.total.saturating_sub(self.listed.len())
+    }
 }
 
 /// One thing found at one place.
@@ -53,11 +67,10 @@ impl Check {
     }
 
     fn add(&mut self, fault: bool, place: String, message: String) {
-        let list = if fault { &mut self.faults } else { &mut self.notes };
-        if list.len() < LISTED {
-            list.push(Finding { place, message });
-        } else {
-            self.unlisted += 1;
+        let findings = if fault { &mut self.faults } else { &mut self.notes };
+        findings.total += 1;
+        if findings.listed.len() < LISTED {
+            findings.listed.push(Finding { place, message });
         }
     }
 }
@@ -147,21 +160,20 @@ fn ask(
     let statement = statement.replace("{marks}", marks);
     // Enough of each kind for the list; the total stands beside every row.
     let limited = format!(
-        "SELECT place, message, fault, count(*) OVER () AS total FROM ({statement})
+        "SELECT place, message, fault, count(*) OVER (PARTITION BY fault) AS total FROM ({statement})
          QUALIFY row_number() OVER (PARTITION BY fault ORDER BY place, message) <= {LISTED}
          ORDER BY place, message"
     );
     let answer = database.query(&question, &limited)?;
-    let mut total = 0;
     for row in rows(&answer) {
         if let [Cell::Text(place), Cell::Text(message), Cell::Bool(fault), Cell::Int(all)] =
             &row[..]
         {
-            total = usize::try_from(*all).unwrap_or(usize::MAX);
             check.add(*fault, place.to_string(), message.to_string());
+            let findings = if *fault { &mut check.faults } else { &mut check.notes };
+            findings.total = usize::try_from(*all).unwrap_or(usize::MAX);
         }
     }
-    check.unlisted = total.saturating_sub(check.faults.len() + check.notes.len());
     Ok(check)
 }
 

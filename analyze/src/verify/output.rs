@@ -10,6 +10,7 @@ use super::{Check, Finding};
 use crate::cli::{OutputArgs, ReportFormat};
 use crate::database::Answer;
 use crate::failure::Failure;
+use crate::report::unit::counted;
 use crate::report::{self, Sink, Style, escape};
 
 /// Writes the checks as `output` asks: a table is a line per check, the other formats have one row
@@ -20,7 +21,8 @@ use crate::report::{self, Sink, Style, escape};
 pub fn write(checks: &[Check], output: &OutputArgs) -> Result<(), Failure> {
     if output.format != ReportFormat::Table {
         let answer = answer(checks)?;
-        return report::write(&answer, &Style { output, zone: &TimeZone::UTC, footer: &[] });
+        let style = Style { output, zone: &TimeZone::UTC, covers: None, coverage: None };
+        return report::write(answer.into(), &style);
     }
     let mut sink = Sink::open(output.output.as_deref())?;
     lines(checks, &mut sink).map_err(|error| Failure::writing(&sink.name(), &error))?;
@@ -29,35 +31,38 @@ pub fn write(checks: &[Check], output: &OutputArgs) -> Result<(), Failure> {
 
 fn lines(checks: &[Check], out: &mut impl io::Write) -> io::Result<()> {
     for check in checks {
-        let (name, faults) = (check.name, check.faults.len());
-        match faults {
+        let name = check.name;
+        match check.faults.total {
             0 => writeln!(out, "OK     {name:<9} {}", check.examined)?,
-            1 => writeln!(out, "FAULT  {name:<9} 1 fault")?,
-            _ => writeln!(out, "FAULT  {name:<9} {faults} faults")?,
+            total => writeln!(out, "FAULT  {name:<9} {}", counted_findings(total, "fault"))?,
         }
         let mut show = |kind: &str, finding: &Finding| {
             let (place, message) =
                 (escape::terminal(&finding.place), escape::terminal(&finding.message));
             writeln!(out, "       {kind}{place}: {message}")
         };
-        check.faults.iter().try_for_each(|finding| show("", finding))?;
-        check.notes.iter().try_for_each(|finding| show("note: ", finding))?;
-        if check.unlisted > 0 {
-            writeln!(out, "       and {} more", check.unlisted)?;
+        check.faults.listed.iter().try_for_each(|finding| show("", finding))?;
+        check.notes.listed.iter().try_for_each(|finding| show("note: ", finding))?;
+        let more = check.faults.unlisted() + check.notes.unlisted();
+        if more > 0 {
+            writeln!(out, "       and {more} more")?;
         }
     }
-    let faulty = checks.iter().filter(|check| !check.faults.is_empty()).count();
+    let faulty = checks.iter().filter(|check| check.faults.total > 0).count();
     match faulty {
         0 => writeln!(out, "\nthe account is whole"),
-        1 => writeln!(out, "\n1 check found faults"),
-        _ => writeln!(out, "\n{faulty} checks found faults"),
+        _ => writeln!(out, "\n{} found faults", counted_findings(faulty, "check")),
     }
+}
+
+fn counted_findings(count: usize, thing: &str) -> String {
+    counted(i128::try_from(count).unwrap_or_default(), thing)
 }
 
 fn answer(checks: &[Check]) -> Result<Answer, Failure> {
     let mut rows: Vec<[Option<&str>; 4]> = Vec::new();
     for check in checks {
-        let findings = [("FAULT", &check.faults), ("NOTE", &check.notes)];
+        let findings = [("FAULT", &check.faults.listed), ("NOTE", &check.notes.listed)];
         for (verdict, list) in findings {
             rows.extend(list.iter().map(|finding| {
                 [
@@ -68,7 +73,7 @@ fn answer(checks: &[Check]) -> Result<Answer, Failure> {
                 ]
             }));
         }
-        if check.faults.is_empty() {
+        if check.faults.total == 0 {
             rows.push([Some(check.name), Some("OK"), None, Some(check.examined.as_str())]);
         }
     }

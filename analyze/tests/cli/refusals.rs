@@ -1,0 +1,235 @@
+//! Bad input: each kind gets one clear sentence and its exit code.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+
+use crate::support::account::Account;
+use crate::support::{Data, Run, analyze};
+
+#[track_caller]
+fn refused(run: &Run, code: i32, sentence: &str) {
+    assert!(run.stderr.contains(sentence), "{:?} is not in {:?}", sentence, run.stderr);
+    assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{}", run.stderr);
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+}
+
+#[test]
+fn usage_errors_exit_64() {
+    let data = Data::with(&Account::whole());
+    let cases: &[(&[&str], &str)] = &[
+        (&["frobnicate"], "unrecognized subcommand"),
+        (&["usage", "--since", "yesterday"], "--since \"yesterday\" is not a time"),
+        (&["usage", "--period", "2026-10", "--since", "-7d"], "cannot be used with"),
+        (&["usage", "--by", "colour"], "use service, rule, customer"),
+        (&["usage", "--by", "client/24,client/16"], "--by gives client_network twice"),
+        (&["usage", "--by", "reason"], "does not know it"),
+        (&["denied", "--by", "target"], "does not know it"),
+        (&["denied", "--target", "10.0.0.1"], "has no target"),
+        (&["sessions", "--by", "client"], "takes no --by"),
+        (&["usage", "--client", "example.com"], "neither an address nor a network"),
+        (&["usage", "--format", "parquet"], "not in this version yet"),
+        (&["usage", "--format", "yaml"], "use table, csv, json or ndjson"),
+        (&["usage", "-n", "0"], "0 is not in 1.."),
+        (&["usage", "--tz", "Mars/Olympus"], "is not a time zone"),
+        (&["session", "k3f9x2ab"], "expected <boot>-<number>, as in k3f9x2ab-1042"),
+        (&["session", "K3F9X2AB-1"], "expected <boot>-<number>"),
+    ];
+    for (arguments, sentence) in cases {
+        refused(&data.analyze(arguments), 64, sentence);
+    }
+}
+
+#[test]
+fn a_session_that_does_not_exist_exits_66() {
+    let data = Data::with(&Account::whole());
+    let run = data.analyze(&["session", "k3f9x2ab-1042"]);
+    refused(&run, 66, "there is no session k3f9x2ab-1042 in ");
+}
+
+#[test]
+fn a_directory_that_is_not_ours_exits_66() {
+    let dir = tempfile::tempdir().unwrap();
+    for path in [dir.path().to_owned(), dir.path().join("absent")] {
+        refused(&analyze(&path, &["usage"]), 66, "is not a Weir data directory");
+    }
+}
+
+#[test]
+fn a_newer_format_exits_78() {
+    let data = Data::empty();
+    fs::write(data.path().join("weir.json"), r#"{"format":2,"schema":"2.0"}"#).unwrap();
+    refused(&data.analyze(&["usage"]), 78, "is of data format 2, this analyze reads up to 1");
+}
+
+#[test]
+fn a_directory_without_permission_exits_77() {
+    let data = Data::with(&Account::whole());
+    let path = data.path().join("manifest");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    // Permissions do not stop root.
+    let stopped = fs::read_dir(&path).is_err();
+    let run = data.analyze(&["usage"]);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    if stopped {
+        refused(&run, 77, "run as a member of the group");
+    }
+}
+
+#[test]
+fn a_damaged_manifest_exits_74_and_is_named() {
+    let mut data = Data::with(&Account::whole());
+    data.commit(&Account::default());
+    data.commit(&Account::default());
+    let second = data.path().join(format!("manifest/{:020}.json", 2));
+    fs::write(&second, "{").unwrap();
+    refused(&data.analyze(&["usage"]), 74, "00000000000000000002.json: EOF while parsing");
+    fs::remove_file(&second).unwrap();
+    refused(&data.analyze(&["usage"]), 74, "00000000000000000002.json is missing");
+    fs::write(&second, r#"{"version":2,"log_through":0,"add":[{"table":"usage","path":"../x","rows":1,"bytes":1,"min_time_us":0,"max_time_us":0,"sha256":""}]}"#).unwrap();
+    refused(&data.analyze(&["usage"]), 74, "not below the data directory");
+}
+
+#[test]
+fn a_damaged_part_exits_74_and_is_named() {
+    let data = Data::with(&Account::whole());
+    let part = data.part_of("usage");
+    let bytes = fs::read(&part).unwrap();
+    fs::write(&part, &bytes[..bytes.len() / 2]).unwrap();
+    let path = part.to_string_lossy().into_owned();
+    for arguments in [&["usage"][..], &["sql", "from usage"], &["session", "k3f9x2ab-1"]] {
+        let run = data.analyze(arguments);
+        refused(&run, 74, &format!("a part is damaged: {path}: it has "));
+    }
+    fs::remove_file(&part).unwrap();
+    refused(&data.analyze(&["usage"]), 74, &format!("a part is damaged: {path}: it is missing"));
+}
+
+#[test]
+fn sql_takes_one_select_and_nothing_else() {
+    let data = Data::with(&Account::whole());
+    let target = data.path().join("stolen.csv");
+    let copy = format!("copy (from sessions) to '{}'", target.display());
+    let explain = format!("explain analyze {copy}");
+    let export = format!("export database '{}'", target.display());
+    let attach = format!("attach '{}' as x", target.display());
+    for statement in [
+        copy.as_str(),
+        &explain,
+        &export,
+        &attach,
+        "install httpfs",
+        "load httpfs",
+        "set threads = 1",
+        "pragma database_list",
+        "create table x (a int)",
+        "drop view usage",
+        "insert into usage select * from usage",
+        "call pragma_version()",
+    ] {
+        refused(
+            &data.analyze(&["sql", statement]),
+            64,
+            "sql takes one SELECT and nothing that writes",
+        );
+    }
+    refused(&data.analyze(&["sql", "select 1; select 2"]), 64, "these are 2");
+    refused(&data.analyze(&["sql", ""]), 64, "there is no statement");
+    refused(&data.analyze(&["sql", "selec 1"]), 64, "syntax error");
+    refused(&data.analyze(&["sql", "select colour from usage"]), 64, "colour");
+    assert!(!target.exists());
+}
+
+#[test]
+fn sql_reads_the_tables_and_no_other_file() {
+    let data = Data::with(&Account::whole());
+    let secret = data.path().join("secret.csv");
+    fs::write(&secret, "a,b\n1,2\n").unwrap();
+    let weir = data.path().join("weir.json");
+    for statement in [
+        format!("from '{}'", secret.display()),
+        format!("from read_csv('{}')", secret.display()),
+        format!("from read_text('{}')", weir.display()),
+        format!("from read_parquet('{}/accounting/**/*.parquet')", data.path().display()),
+        "from read_text('/etc/passwd')".to_owned(),
+        "from read_text('/proc/self/environ')".to_owned(),
+        "from glob('/etc/*')".to_owned(),
+        "from query('copy (select 1) to ''/tmp/x''')".to_owned(),
+    ] {
+        let run = data.analyze(&["sql", &statement]);
+        refused(&run, 64, "");
+    }
+}
+
+#[test]
+fn sql_may_come_from_standard_input() {
+    let data = Data::with(&Account::whole());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_analyze"))
+        .arg("--data")
+        .arg(data.path())
+        .args(["sql", "--format", "csv"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let statement = b"select session, end_reason from sessions where session = 'k3f9x2ab-3';";
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), statement).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"session,end_reason\nk3f9x2ab-3,lost\n");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_leaves_nothing_behind() {
+    let data = Data::with(&Account::whole());
+    let run = data.analyze(&["usage", "-o", "/nonexistent/report.csv"]);
+    refused(&run, 74, "cannot write /nonexistent/report.csv");
+    let run = data.analyze(&["usage", "-o", ".."]);
+    refused(&run, 64, "does not name a file");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_fault() {
+    let data = Data::with(&Account::whole());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_analyze"))
+        .arg("--data")
+        .arg(data.path())
+        .args(["sql", "from range(2000000)", "--format", "csv"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn an_end_by_signal_leaves_no_partial_file() {
+    let data = Data::with(&Account::whole());
+    let out = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_analyze"))
+        .arg("--data")
+        .arg(data.path())
+        .args(["sql", "select repeat('x', 100) as x from range(20000000)", "--format", "csv", "-o"])
+        .arg(out.path().join("big.csv"))
+        .env("TMPDIR", out.path())
+        .spawn()
+        .unwrap();
+    // The temporary file is there: the report is being written.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let being_written = || {
+        fs::read_dir(out.path())
+            .unwrap()
+            .any(|e| e.unwrap().path().extension() == Some("part".as_ref()))
+    };
+    while !being_written() {
+        assert!(std::time::Instant::now() < deadline, "the report was never begun");
+        assert_eq!(child.try_wait().unwrap(), None, "it ended before it was told to");
+        std::thread::yield_now();
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
