@@ -6,7 +6,7 @@ use schemas::vocab::{Direction, EndReason, PerDirection};
 use schemas::wire::{CaptureOpen, MarkKind};
 
 /// The way in, for data threads. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct CaptureLane {
     _todo: (),
 }

@@ -71,7 +71,8 @@ impl ThreadHandle {
             local.block_on(&runtime, serve(&thread, opened, inbox));
             // Ends the sessions that are left, before the farewell says that all have ended.
             drop(local);
-            drop(runtime);
+            // A name server that does not answer must not hold up the end.
+            runtime.shutdown_background();
             if farewell.send(()).is_err() {
                 tracing::debug!(thread = number, "control did not wait for this thread");
             }

@@ -1,0 +1,12 @@
+//! The relay over real loopback sockets, with a real account.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a test that cannot go on panics, and its numbers are small"
+)]
+
+mod support;
+mod tcp;
+mod udp;

@@ -1,0 +1,255 @@
+//! A relay in this process with a real account, and the peers around it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use forwarder::accounting::{self, Account, JournalThread};
+use forwarder::capture::CaptureLane;
+use forwarder::clock::Clock;
+use forwarder::relay::Relay;
+use forwarder_core::config::{Config, Environment, Target};
+use journal::Entry;
+use schemas::table::Session;
+use schemas::vocab::Transport;
+use schemas::wire::{FrameKind, Rows};
+use socket2::SockRef;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// Long enough for anything on a busy machine; reached only when a test fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Data threads of a relay under test: more than one, so that listeners are shared.
+const THREADS: usize = 2;
+
+/// An address with a port that the kernel picks.
+pub(crate) const ANY: &str = "127.0.0.1:0";
+
+/// A relay, its account and where both write.
+pub(crate) struct Scene {
+    relay: Relay,
+    pub(crate) account: Account,
+    journal: JournalThread,
+    control: Runtime,
+    dir: TempDir,
+}
+
+impl Scene {
+    /// A relay with these services and rules; listeners may use port 0.
+    pub(crate) fn start(services_and_rules: &str) -> Self {
+        Self::start_with_table(services_and_rules, 4096)
+    }
+
+    /// The same with room for so many sessions.
+    pub(crate) fn start_with_table(services_and_rules: &str, table: usize) -> Self {
+        Self::start_changed(services_and_rules, table, |_| {})
+    }
+
+    /// A relay whose only service goes to a target that no file may name.
+    pub(crate) fn start_towards(transport: Transport, target: SocketAddr) -> Self {
+        let allowed = one_service(transport, &["127.0.0.1:9".parse().unwrap()]);
+        Self::start_changed(&allowed, 4096, |config| {
+            config.services[0].targets = vec![Target::Address(target)];
+        })
+    }
+
+    fn start_changed(
+        services_and_rules: &str,
+        table: usize,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = configuration(dir.path(), table, services_and_rules);
+        change(&mut config);
+        let clock = Clock::start();
+        let (account, journal) = accounting::start(&config, clock).unwrap();
+        let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let relay = Relay::start(&config, THREADS, account.clone(), capture_lane(), clock).unwrap();
+        Self { relay, account, journal, control, dir }
+    }
+
+    /// Where the `index`th listener of the file is bound.
+    pub(crate) fn address(&self, index: usize) -> SocketAddr {
+        self.relay.bound()[index].address
+    }
+
+    /// Puts other services and rules in force.
+    pub(crate) fn reload(&mut self, services_and_rules: &str) {
+        let config = configuration(self.dir.path(), 4096, services_and_rules);
+        self.control.block_on(self.relay.reload(&config)).unwrap();
+    }
+
+    /// The relay's own counters.
+    pub(crate) fn counters(&self) -> &forwarder::relay::Counters {
+        self.relay.counters()
+    }
+
+    /// Waits until every TCP session has ended, stops, and gives every row of the account.
+    pub(crate) fn finish(self) -> Rows {
+        self.finish_within(DEADLINE)
+    }
+
+    /// The same, but sessions that are left after `patience` end as drained.
+    pub(crate) fn finish_within(mut self, patience: Duration) -> Rows {
+        self.control.block_on(async {
+            self.relay.drain(patience).await.unwrap();
+            assert!(self.journal.finish().await, "the last rows are durable");
+        });
+        self.journal.close();
+        let spool = self.dir.path().join("spool");
+        let mut all = Rows::default();
+        for entry in journal::scan(&spool).unwrap() {
+            if let Entry::Frame(frame, _) = entry.unwrap()
+                && frame.kind == FrameKind::Rows
+            {
+                let rows: Rows = prost::Message::decode(frame.payload).unwrap();
+                all.sessions.extend(rows.sessions);
+                all.usage.extend(rows.usage);
+                all.denied.extend(rows.denied);
+                all.events.extend(rows.events);
+            }
+        }
+        all.sessions.sort_by_key(|session| session.session_no);
+        all
+    }
+}
+
+fn configuration(dir: &Path, table: usize, services_and_rules: &str) -> Config {
+    let dir = dir.display();
+    let source = format!(
+        "node = \"test\"\n\
+         [recorder]\nendpoint = \"unix:{dir}/recorder.sock\"\nspool = \"{dir}/spool\"\n\
+         [accounting]\nslot = \"1s\"\ntable = {table}\n\
+         [admin]\nsocket = \"{dir}/admin.sock\"\n\
+         {services_and_rules}"
+    );
+    let environment = Environment { host_name: "test".to_owned(), local_addresses: Vec::new() };
+    Config::parse(&source, "forwarder.toml", &environment)
+        .unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// One service with one listener and these targets, and a rule that passes everyone.
+pub(crate) fn one_service(transport: Transport, targets: &[SocketAddr]) -> String {
+    service_on(&format!("{transport}://{ANY}"), targets)
+}
+
+/// The same with a listener of the caller's.
+pub(crate) fn service_on(listen: &str, targets: &[SocketAddr]) -> String {
+    let targets: Vec<_> = targets.iter().map(|target| format!("\"{target}\"")).collect();
+    format!(
+        "[[service]]\nname = \"s\"\nlisten = [\"{listen}\"]\ntarget = [{}]\n\
+         [[rule]]\nname = \"all\"\naction = \"pass\"\n",
+        targets.join(", ")
+    )
+}
+
+/// How a session ended: reason, phase, first FIN, client's close, target's close.
+pub(crate) fn end_of(session: &Session) -> [&str; 5] {
+    [
+        &session.end_reason,
+        &session.end_phase,
+        &session.first_fin,
+        &session.client_close,
+        &session.target_close,
+    ]
+}
+
+/// Payload received and delivered, up and down, in bytes.
+pub(crate) fn bytes_of(session: &Session) -> [i64; 4] {
+    [session.received_up, session.bytes_up, session.received_down, session.bytes_down]
+}
+
+/// A TCP listener of a target.
+pub(crate) fn tcp_target() -> TcpListener {
+    TcpListener::bind(ANY).unwrap()
+}
+
+/// A UDP socket with a deadline.
+pub(crate) fn udp_socket(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(address).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket
+}
+
+/// A UDP socket that talks to `to` alone, with a deadline.
+pub(crate) fn udp_client(bind: &str, to: SocketAddr) -> UdpSocket {
+    let socket = udp_socket(bind);
+    socket.connect(to).unwrap();
+    socket
+}
+
+/// A connection to `to` with a deadline on everything.
+pub(crate) fn tcp_client(to: SocketAddr) -> TcpStream {
+    with_deadline(TcpStream::connect(to).unwrap())
+}
+
+/// The next connection a target gets, with a deadline on everything.
+pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
+    let started = Instant::now();
+    listener.set_nonblocking(true).unwrap();
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).unwrap();
+                return with_deadline(stream);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                assert!(started.elapsed() < DEADLINE, "nobody connected");
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn with_deadline(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+/// Closes with a reset.
+pub(crate) fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// Reads until the end and says how it came: `Ok` by FIN with everything read, `Err` otherwise.
+pub(crate) fn read_to_end(stream: &mut TcpStream) -> Result<Vec<u8>, ErrorKind> {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).map(|_| all).map_err(|error| error.kind())
+}
+
+/// Sends `question` one way and waits for it at the other end: the session stands.
+pub(crate) fn pass(from: &mut TcpStream, to: &mut TcpStream, payload: &[u8]) {
+    from.write_all(payload).unwrap();
+    let mut got = vec![0; payload.len()];
+    to.read_exact(&mut got).unwrap();
+    assert_eq!(got, payload);
+}
+
+/// A port of 127.0.0.1 that nobody listens on, and a guard that keeps it so.
+pub(crate) fn closed_port(transport: Transport) -> (SocketAddr, socket2::Socket) {
+    let kind = match transport {
+        Transport::Tcp => socket2::Type::STREAM,
+        Transport::Udp => socket2::Type::DGRAM,
+    };
+    // Bound, not listening: a TCP connect is refused. A UDP socket would receive, so it is closed.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    (socket.local_addr().unwrap().as_socket().unwrap(), socket)
+}
+
+/// Waits for a condition.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn capture_lane() -> CaptureLane {
+    CaptureLane::default()
+}
