@@ -3,6 +3,7 @@
 mod accounting;
 mod crash;
 mod diagnostics;
+mod docs;
 mod drain;
 mod install;
 mod reload;

@@ -31,6 +31,12 @@ pub enum ColumnType {
     Bool,
 }
 
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl ColumnType {
     const fn as_str(self) -> &'static str {
         match self {
@@ -94,13 +100,7 @@ impl fmt::Display for Table {
             let null = if column.nullable() { " null" } else { "" };
             let unit =
                 if column.unit.is_empty() { String::new() } else { format!(" [{}]", column.unit) };
-            writeln!(
-                f,
-                "{}: {}{null}{unit}\n   {}",
-                column.name,
-                column.kind.as_str(),
-                column.doc
-            )?;
+            writeln!(f, "{}: {}{null}{unit}\n   {}", column.name, column.kind, column.doc)?;
         }
         Ok(())
     }

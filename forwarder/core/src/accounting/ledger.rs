@@ -10,18 +10,17 @@
 
 use std::sync::atomic::Ordering;
 
-use schemas::table::{Denied, Event, Session, Slot};
+use schemas::table::{Denied, Event, Slot};
 use schemas::vocab::{PerDirection, Quality, Severity, SlotStatus, Timestamp};
 use schemas::wire::{BootEnd, Rows};
 
 use super::denials::DenialBook;
+use super::frame::{Frame, Tally, newest_tally, next_of};
 use super::layout::{Header, TableError, Words, header, state};
 use super::session::Denial;
 use super::slot::{Entry, SlotView, int};
 use super::table::CounterTable;
 
-/// Sessions in one frame; with two rows each it stays far below the frame's limit of 1 MiB.
-const SESSIONS_PER_FRAME: usize = 1024;
 /// Denied rows and events in one frame.
 const NOTES_PER_FRAME: usize = 1024;
 /// Slots over which a stall is spread; of a longer one the rest is unknown and has no rows.
@@ -56,23 +55,12 @@ pub struct Moment {
     pub monotonic_us: i64,
 }
 
-/// What the running slot has seen so far; kept twice in the table's header.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) seq: u64,
-    pub(super) slot_start: i64,
-    pub(super) usage_rows: u64,
-    pub(super) bytes: PerDirection<u64>,
-    /// 0: no row yet.
-    pub(super) first_seq: u64,
-}
-
 /// One boot's account: the journal thread's side of its counter table.
 #[derive(Debug)]
 pub struct Ledger<'t> {
     pub(super) words: Words<'t>,
     /// The running boot's table, to give slots back to; `None` while recovering.
-    table: Option<&'t CounterTable>,
+    pub(super) table: Option<&'t CounterTable>,
     pub(super) header: Header,
     pub(super) next_seq: u64,
     pub(super) tally: Tally,
@@ -252,62 +240,6 @@ impl<'t> Ledger<'t> {
         self.append(&mut frame, spool)
     }
 
-    /// The last usage row and the session row, which share a frame.
-    pub(super) fn put_last_rows(
-        &mut self,
-        frame: &mut Frame,
-        index: usize,
-        mut row: Session,
-        quality: Quality,
-    ) {
-        let slot = SlotView::new(self.words, index);
-        let from = slot.baseline();
-        let to = next_of(from, slot.totals());
-        self.put_usage(frame, index, (from, to), quality, (row.ts_end, true));
-        let seq = self.take_seq(frame);
-        slot.set_end_seq(seq);
-        crash_point();
-        row.seq = Some(int(seq));
-        row.intervals = i32::try_from(to.interval_seq + 1).unwrap_or(i32::MAX);
-        frame.rows.sessions.push(row);
-    }
-
-    /// Adds a usage row of the running slot, and notes it. `until` is how far the session lived
-    /// within the slot, and whether it is its last row.
-    fn put_usage(
-        &mut self,
-        frame: &mut Frame,
-        index: usize,
-        (from, mut to): (Entry, Entry),
-        quality: Quality,
-        (until, is_final): (i64, bool),
-    ) {
-        let slot = SlotView::new(self.words, index);
-        let seq = self.take_seq(frame);
-        to.seq = seq;
-        if quality == Quality::Spread {
-            slot.mark_spread();
-        }
-        crash_point();
-        let entry = slot.note(to);
-        crash_point();
-        let mut row = slot.usage_row(from, to);
-        row.seq = Some(int(seq));
-        row.slot_start = self.tally.slot_start;
-        row.slot_len_s = self.header.slot_len_s;
-        row.clock_pass = self.clock_pass();
-        row.is_final = is_final;
-        let slot_end = self.tally.slot_start + self.slot_len_us();
-        let alive_from = slot.ts_start().0.max(self.tally.slot_start);
-        row.active_us = (until.min(slot_end) - alive_from).max(0);
-        row.quality = quality as i32;
-        frame.usage_rows += 1;
-        frame.bytes.up += to.bytes.up.saturating_sub(from.bytes.up);
-        frame.bytes.down += to.bytes.down.saturating_sub(from.bytes.down);
-        frame.sessions.push(Noted { index, entry, ends: is_final });
-        frame.rows.usage.push(row);
-    }
-
     fn write_notes<S: Spool>(&mut self, spool: &mut S) -> Result<(), S::Error> {
         let denied = self.denials.due(self.words);
         self.write_denied(denied, spool)?;
@@ -367,83 +299,14 @@ impl<'t> Ledger<'t> {
             capture_dropped_bytes: int(dropped),
             ..Slot::default()
         };
-        let mut frame = Frame { begins_slot: true, ..Frame::default() };
+        let mut frame = Frame::default();
+        frame.begins_slot = true;
         let seq = Some(int(self.take_seq(&mut frame)));
         frame.rows.slots.push(Slot { seq, ..row });
         self.append(&mut frame, spool)?;
         self.clock_offset_us = 0;
         self.capture_dropped_before = self.capture_dropped;
         Ok(())
-    }
-
-    fn take_seq(&mut self, frame: &mut Frame) -> u64 {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        frame.first_seq.get_or_insert(seq);
-        seq
-    }
-
-    /// Notes the tally, appends the frame and frees what has ended; or takes everything back.
-    pub(super) fn append<S: Spool>(
-        &mut self,
-        frame: &mut Frame,
-        spool: &mut S,
-    ) -> Result<(), S::Error> {
-        let Some(first_seq) = frame.first_seq else { return Ok(()) };
-        let frame = std::mem::take(frame);
-        let tally = self.tally_after(&frame, first_seq);
-        let at = note_tally(self.words, tally);
-        crash_point();
-        let mut rows = frame.rows;
-        rows.node.clone_from(&self.header.node);
-        rows.boot = self.header.boot.to_string();
-        match spool.append(&rows, int(self.next_seq)) {
-            Ok(()) => {
-                self.tally = tally;
-                self.free(&frame.sessions);
-                Ok(())
-            }
-            Err(error) => {
-                self.words.set_header(at, 0);
-                crash_point();
-                for noted in &frame.sessions {
-                    let slot = SlotView::new(self.words, noted.index);
-                    slot.forget(noted.entry);
-                    if noted.ends {
-                        slot.set_end_seq(0);
-                    }
-                }
-                self.next_seq = first_seq;
-                Err(error)
-            }
-        }
-    }
-
-    fn tally_after(&self, frame: &Frame, first_seq: u64) -> Tally {
-        let seq = self.next_seq - 1;
-        if frame.begins_slot {
-            let slot_start = self.tally.slot_start + self.slot_len_us();
-            return Tally { seq, slot_start, ..Tally::default() };
-        }
-        let mut bytes = self.tally.bytes;
-        bytes += frame.bytes;
-        Tally {
-            seq,
-            slot_start: self.tally.slot_start,
-            usage_rows: self.tally.usage_rows + frame.usage_rows,
-            bytes,
-            first_seq: if self.tally.first_seq == 0 { first_seq } else { self.tally.first_seq },
-        }
-    }
-
-    fn free(&self, sessions: &[Noted]) {
-        for noted in sessions.iter().filter(|noted| noted.ends) {
-            crash_point();
-            match self.table {
-                Some(table) => table.release(noted.index),
-                None => self.words.state(noted.index).store(state::FREE, Ordering::Release),
-            }
-        }
     }
 
     /// Ends the boot at `now`: the last slot's row, then the boot's end. Every session must have
@@ -470,40 +333,13 @@ impl<'t> Ledger<'t> {
         }
     }
 
-    fn slot_len_us(&self) -> i64 {
+    pub(super) fn slot_len_us(&self) -> i64 {
         i64::from(self.header.slot_len_s) * 1_000_000
     }
 
-    fn clock_pass(&self) -> i32 {
+    pub(super) fn clock_pass(&self) -> i32 {
         i32::try_from(self.words.header(header::CLOCK_PASS)).unwrap_or(i32::MAX)
     }
-}
-
-/// A frame in the making, and what was noted for it.
-#[derive(Debug, Default)]
-pub(super) struct Frame {
-    rows: Rows,
-    first_seq: Option<u64>,
-    usage_rows: u64,
-    bytes: PerDirection<u64>,
-    sessions: Vec<Noted>,
-    /// The frame holds the running slot's row: with it the next slot begins.
-    begins_slot: bool,
-}
-
-impl Frame {
-    /// Whether the frame holds as many sessions as it may.
-    pub(super) fn is_full(&self) -> bool {
-        self.sessions.len() >= SESSIONS_PER_FRAME
-    }
-}
-
-/// What was noted in a slot for a frame.
-#[derive(Debug)]
-struct Noted {
-    index: usize,
-    entry: usize,
-    ends: bool,
 }
 
 /// The totals up to which the next of `divisor` slots counts.
@@ -520,59 +356,7 @@ fn share(from: Entry, totals: Entry, divisor: u64) -> Entry {
     }
 }
 
-/// The totals as the entry that follows `from`.
-fn next_of(from: Entry, totals: Entry) -> Entry {
-    let interval_seq = if from.seq == 0 { 0 } else { from.interval_seq + 1 };
-    Entry { interval_seq, ..totals }
-}
-
-/// A point at which the tests kill the process.
-#[cfg(not(test))]
-const fn crash_point() {}
-#[cfg(test)]
-use super::model::crash_point;
-
 #[expect(clippy::cast_precision_loss, reason = "a step of the clock, for people")]
 fn step_seconds(step_us: i64) -> f64 {
     step_us as f64 / 1e6
-}
-
-fn tally_at(words: Words<'_>, at: usize) -> Tally {
-    let get = |offset| words.header(at + offset);
-    Tally {
-        seq: get(0),
-        slot_start: get(1).cast_signed(),
-        usage_rows: get(2),
-        bytes: PerDirection { up: get(3), down: get(4) },
-        first_seq: get(5),
-    }
-}
-
-/// The tally of the last frame; `None` before the first.
-fn newest_tally(words: Words<'_>) -> Option<Tally> {
-    let [a, b] = header::TALLIES.map(|at| tally_at(words, at));
-    Some(if b.seq > a.seq { b } else { a }).filter(|tally| tally.seq != 0)
-}
-
-/// Notes a tally in the older entry and returns which one that was.
-fn note_tally(words: Words<'_>, tally: Tally) -> usize {
-    let [a, b] = header::TALLIES;
-    let at = if words.header(a) <= words.header(b) { a } else { b };
-    words.set_header(at, 0);
-    words.set_header(at + 1, tally.slot_start.cast_unsigned());
-    words.set_header(at + 2, tally.usage_rows);
-    words.set_header(at + 3, tally.bytes.up);
-    words.set_header(at + 4, tally.bytes.down);
-    words.set_header(at + 5, tally.first_seq);
-    words.set_header(at, tally.seq);
-    at
-}
-
-/// Takes back the tallies above `last_seq`.
-pub(super) fn forget_tallies_above(words: Words<'_>, last_seq: u64) {
-    for at in header::TALLIES {
-        if words.header(at) > last_seq {
-            words.set_header(at, 0);
-        }
-    }
 }

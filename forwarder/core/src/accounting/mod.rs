@@ -9,6 +9,7 @@
 //! Nothing here does I/O: the table is a slice of atomics, the spool a [`Spool`].
 
 mod denials;
+mod frame;
 mod layout;
 mod ledger;
 #[cfg(test)]

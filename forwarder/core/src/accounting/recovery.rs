@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use schemas::vocab::{BootId, Quality, Timestamp};
 use schemas::wire::{BootEnd, Rows, SegmentHeader};
 
+use super::frame::{Frame, forget_tallies_above};
 use super::layout::{Header, TableError, Words, header, state};
-use super::ledger::{Frame, Ledger, Spool, forget_tallies_above};
+use super::ledger::{Ledger, Spool};
 use super::slot::SlotView;
 
 /// What the spool still tells of earlier boots.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use e2e_tests::binary;
 use e2e_tests::process::Process;
+use tempfile::TempDir;
 
 const DATA: &str = "demo-data";
 const FORWARDER: &str = "demo-data/forwarder.toml";
@@ -31,7 +32,7 @@ async fn main() -> Result<()> {
             text.parse().with_context(|| format!("{text:?} is not a number of seconds"))?
         }
     };
-    prepare()?;
+    let run = prepare()?;
     let servers = servers::start().await?;
     let mut recorder = start("recorder", RECORDER)?;
     let mut forwarder = start("forwarder", FORWARDER)?;
@@ -47,12 +48,14 @@ async fn main() -> Result<()> {
     let ended = recorder.terminate();
     ensure!(ended.success(), "the recorder ended with {ended}; see {DATA}/recorder.log");
 
+    drop(run);
     println!("{tally}");
     report::print()
 }
 
-/// A fresh `demo-data/`; one that is not ours is left alone.
-fn prepare() -> Result<()> {
+/// A fresh `demo-data/`; one that is not ours is left alone. What it returns holds the sockets and
+/// goes away with the demonstration: their paths must be short, and the one to here may be long.
+fn prepare() -> Result<TempDir> {
     let data = Path::new(DATA);
     if data.exists() {
         ensure!(
@@ -62,9 +65,17 @@ fn prepare() -> Result<()> {
         fs::remove_dir_all(data).with_context(|| format!("cannot remove the last {DATA}/"))?;
     }
     fs::create_dir(data).with_context(|| format!("cannot create {DATA}/"))?;
-    fs::write(FORWARDER, include_str!("../../../demo/forwarder.toml"))?;
-    fs::write(RECORDER, include_str!("../../../demo/recorder.toml"))?;
-    Ok(())
+    let run = tempfile::Builder::new().prefix("weir-demo-").tempdir()?;
+    let [data, sockets] =
+        [&data.canonicalize()?, run.path()].map(|path| path.display().to_string());
+    for (file, text) in [
+        (FORWARDER, include_str!("../../../demo/forwarder.toml")),
+        (RECORDER, include_str!("../../../demo/recorder.toml")),
+    ] {
+        let text = text.replace("/var/lib/weir-demo", &data).replace("/run/weir-demo", &sockets);
+        fs::write(file, text).with_context(|| format!("cannot write {file}"))?;
+    }
+    Ok(run)
 }
 
 /// Starts one of the two and waits until it is ready.
