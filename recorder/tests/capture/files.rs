@@ -1,0 +1,1 @@
+//! Loss, rotation, crashes and strangers: what is in the files and the index then.
