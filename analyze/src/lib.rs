@@ -14,6 +14,7 @@ pub mod database;
 pub mod dataset;
 pub mod failure;
 pub mod network;
+pub mod pcap;
 pub mod period;
 pub mod progress;
 pub mod report;
