@@ -27,7 +27,7 @@ pub const MAX_REQUEST_BYTES: usize = 4096;
 
 /// What a running recorder can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
     /// How it is doing.
     Status,

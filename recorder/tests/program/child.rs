@@ -1,0 +1,122 @@
+//! A recorder in a directory of its own.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A directory with a configuration, and perhaps a recorder that runs on it.
+pub(crate) struct Scene {
+    dir: tempfile::TempDir,
+    running: Option<Child>,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        let scene = Self { dir: tempfile::tempdir().unwrap(), running: None };
+        scene.configure(&scene.data());
+        scene
+    }
+
+    pub(crate) fn configure(&self, data: &std::path::Path) {
+        let text = format!(
+            "data = {:?}\nlisten = [\"unix:{}\"]\naccounting.publish_every = \"100ms\"\n\
+             admin.socket = {:?}\n",
+            data,
+            self.socket().display(),
+            self.path("admin.sock")
+        );
+        fs::write(self.config(), text).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("recorder.sock")
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("recorder.toml")
+    }
+
+    /// Runs a command of the program to its end.
+    pub(crate) fn run(&self, command: &str) -> Output {
+        self.command(command).output().unwrap()
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_recorder"));
+        command.args([name, "-c"]).arg(self.config()).env_remove("RUST_LOG");
+        command
+    }
+
+    /// Starts the recorder and waits until it says that it is ready.
+    pub(crate) fn start(&mut self) {
+        let notify = self.path("notify");
+        drop(fs::remove_file(&notify));
+        let socket = UnixDatagram::bind(&notify).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let mut command = self.command("run");
+        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let mut child = command
+            .env("NOTIFY_SOCKET", &notify)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let mut message = [0; 256];
+        loop {
+            match socket.recv(&mut message) {
+                Ok(len) if message[..len].starts_with(b"READY=1") => break,
+                Ok(_) => {}
+                Err(error) => {
+                    let patient = [ErrorKind::WouldBlock, ErrorKind::Interrupted];
+                    assert!(patient.contains(&error.kind()), "{error}");
+                }
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the recorder ended ({status}):\n{}", self.log());
+            }
+            assert!(Instant::now() < deadline, "the recorder is not ready:\n{}", self.log());
+        }
+        self.running = Some(child);
+    }
+
+    /// What the recorder wrote to stderr.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and the exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let mut child = self.running.take()?;
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
