@@ -1,6 +1,7 @@
 //! `forwarder check`: what a configuration file means.
 
 use std::path::Path;
+use std::time::Duration;
 
 use forwarder_core::config::{
     Action, Config, LogChoice, Rule, Service, Target, Timeouts, WhenFull, show_duration, show_size,
@@ -87,7 +88,7 @@ fn text_of(config: &Config) -> String {
             format!(
                 "{}, drain {}",
                 timeouts_text(&config.timeouts),
-                show_duration(config.timeouts.drain)
+                or_never(config.timeouts.drain)
             ),
         ),
     ];
@@ -159,17 +160,17 @@ fn log_text(log: LogChoice) -> String {
 }
 
 fn timeouts_text(timeouts: &Timeouts) -> String {
-    let never = |timeout| match show_duration(timeout).as_str() {
-        "0s" => "never".to_owned(),
-        time => time.to_owned(),
-    };
     format!(
         "connect {}, half_closed {}, tcp_idle {}, udp_idle {}",
         show_duration(timeouts.connect),
-        never(timeouts.half_closed),
-        never(timeouts.tcp_idle),
+        or_never(timeouts.half_closed),
+        or_never(timeouts.tcp_idle),
         show_duration(timeouts.udp_idle),
     )
+}
+
+fn or_never(timeout: Duration) -> String {
+    if timeout.is_zero() { "never".to_owned() } else { show_duration(timeout) }
 }
 
 fn when_full(when_full: WhenFull) -> &'static str {

@@ -8,6 +8,7 @@ use forwarder_core::config::{Config, Listener, listener_changes, start_only_chan
 
 use crate::admin::Reloaded;
 use crate::exit::{Exit, Failure};
+use crate::listener::Bound;
 use crate::load;
 
 /// The configuration in force, and the file it came from.
@@ -15,12 +16,27 @@ use crate::load;
 pub struct Live {
     file: PathBuf,
     config: ArcSwap<Config>,
+    bound: ArcSwap<Vec<Bound>>,
 }
 
 impl Live {
     /// Begins with a configuration that was read from `file`.
     pub fn new(file: &Path, config: Config) -> Self {
-        Self { file: file.to_owned(), config: ArcSwap::from_pointee(config) }
+        Self {
+            file: file.to_owned(),
+            config: ArcSwap::from_pointee(config),
+            bound: ArcSwap::default(),
+        }
+    }
+
+    /// Where the listeners are bound, for people who ask: a port 0 was chosen by the kernel.
+    pub fn set_bound(&self, bound: &[Bound]) {
+        self.bound.store(Arc::new(bound.to_vec()));
+    }
+
+    /// What [`Live::set_bound`] was told last.
+    pub fn bound(&self) -> Arc<Vec<Bound>> {
+        self.bound.load_full()
     }
 
     /// The file.

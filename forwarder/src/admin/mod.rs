@@ -12,6 +12,7 @@
 //! code for the one who asked.
 
 pub mod client;
+pub mod inside;
 pub mod server;
 pub mod show;
 

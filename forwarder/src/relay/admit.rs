@@ -70,6 +70,7 @@ impl DataThread {
         };
         match shared.account.open(&opening) {
             Ok(slot) => {
+                count(&service.counters.accepted);
                 let admitted = Admitted {
                     id: SessionId { boot: shared.account.boot(), number: slot.number() },
                     service: Arc::clone(service),
@@ -107,6 +108,7 @@ impl DataThread {
     ) {
         let shared = &self.shared;
         count(&shared.counters.denied);
+        count(&service.counters.denied);
         let action = match arrival.listener.transport {
             Transport::Tcp => DenyAction::Reset,
             Transport::Udp => DenyAction::Drop,

@@ -1,6 +1,10 @@
 //! What the data path counts besides sessions: everything that was dropped, delayed or mended.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use schemas::vocab::ServiceName;
 
 /// Process-wide counters since the start.
 #[derive(Debug, Default)]
@@ -22,6 +26,33 @@ pub struct Counters {
     pub broken_sessions: AtomicU64,
     /// Log lines about sessions that were not written because there were too many.
     pub log_lines_dropped: AtomicU64,
+    /// By service. Entered when a configuration is put in force, never per session.
+    services: Mutex<HashMap<ServiceName, Arc<ServiceCounters>>>,
+}
+
+/// What is counted of one service since the start, whatever configurations it was part of.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceCounters {
+    /// Sessions that were given a number.
+    pub(crate) accepted: AtomicU64,
+    /// Clients and datagrams refused.
+    pub(crate) denied: AtomicU64,
+}
+
+impl Counters {
+    /// The counters of a service.
+    pub(crate) fn service(&self, name: &ServiceName) -> Arc<ServiceCounters> {
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(services.entry(name.clone()).or_default())
+    }
+
+    /// Sessions accepted and clients refused of a service.
+    pub fn of_service(&self, name: &ServiceName) -> (u64, u64) {
+        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services.get(name).map_or((0, 0), |service| {
+            (service.accepted.load(Ordering::Relaxed), service.denied.load(Ordering::Relaxed))
+        })
+    }
 }
 
 /// Counts one.

@@ -105,7 +105,8 @@ impl Relay {
         });
         let mut groups = bind_all(all, threads)?;
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
-        let plan = Plan::new(config, &bound, |name| account.name_id(name))?;
+        let counters = Arc::new(Counters::default());
+        let plan = Plan::new(config, &bound, &counters, |name| account.name_id(name))?;
         let held = threads * (groups.len() + DESCRIPTORS_PER_THREAD);
         let shared = Arc::new(Shared {
             account,
@@ -113,7 +114,7 @@ impl Relay {
             clock,
             plan: ArcSwap::from_pointee(plan),
             descriptors: Descriptors::raise_limit(held),
-            counters: Arc::new(Counters::default()),
+            counters,
         });
         let threads = (0..threads)
             .map(|number| ThreadHandle::spawn(number, Arc::clone(&shared), share(&mut groups)))
@@ -135,7 +136,8 @@ impl Relay {
         let mut bound = self.bound.clone();
         bound.retain(|bound| !dropped.contains(&bound.listener));
         bound.extend(groups.iter().map(Group::bound));
-        let plan = Plan::new(config, &bound, |name| self.shared.account.name_id(name))?;
+        let name_id = |name: &str| self.shared.account.name_id(name);
+        let plan = Plan::new(config, &bound, &self.shared.counters, name_id)?;
         self.shared.plan.store(Arc::new(plan));
         self.bound = bound;
         for thread in &self.threads {

@@ -10,6 +10,7 @@ use forwarder_core::config::{
 };
 use schemas::vocab::{ServiceName, Transport};
 
+use super::counters::{Counters, ServiceCounters};
 use crate::dial;
 use crate::listener::Bound;
 
@@ -37,6 +38,7 @@ pub(crate) struct Plan {
 pub(crate) struct ServicePlan {
     pub(crate) name: ServiceName,
     pub(crate) id: u32,
+    pub(crate) counters: Arc<ServiceCounters>,
     /// Its index in the configuration.
     index: usize,
     /// By index in the configuration.
@@ -77,6 +79,7 @@ impl Plan {
     pub(crate) fn new(
         config: &Config,
         bound: &[Bound],
+        counters: &Counters,
         name_id: impl Fn(&str) -> Option<u32>,
     ) -> Result<Self, NamesFull> {
         let name_id = |name: &str| name_id(name).ok_or_else(|| NamesFull { name: name.to_owned() });
@@ -89,6 +92,7 @@ impl Plan {
             let plan = Arc::new(ServicePlan {
                 name: service.name.clone(),
                 id: name_id(service.name.as_str())?,
+                counters: counters.service(&service.name),
                 index,
                 rules: rules.collect::<Result<_, _>>()?,
             });

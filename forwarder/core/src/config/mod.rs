@@ -118,8 +118,8 @@ pub struct Accounting {
     pub table_slots: usize,
 }
 
-/// Deadlines of a session. For `half_closed` and `tcp_idle`, zero means never; `drain` may be zero
-/// and then ends sessions at once; the others are never zero.
+/// Deadlines of a session. For `half_closed`, `tcp_idle` and `drain`, zero means never; the others
+/// are never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// For one dial of a target.
