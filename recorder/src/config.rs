@@ -12,6 +12,8 @@ use schemas::config::{
 };
 use schemas::vocab::NodeName;
 
+use crate::data_dir;
+
 /// Where the configuration is looked for.
 pub const DEFAULT_FILE: &str = "/etc/weir/recorder.toml";
 
@@ -34,7 +36,8 @@ const ROTATE_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration
 const ROTATE_SIZE: RangeInclusive<u64> = (64 << 10)..=(1 << 40);
 
 const LISTEN_HELP: &str = r#"write listen = ["unix:/run/weir/recorder.sock"]"#;
-const ALLOW_HELP: &str = r#"write allow = ["edge-1"] or allow = [{ node = "edge-1", uid = 1000 }]"#;
+const ALLOW_HELP: &str =
+    r#"write allow = ["edge-1"] or allow = [{ node = "edge-1", uid = "weir-forwarder" }]"#;
 
 /// Everything a recorder is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -276,14 +279,29 @@ fn allow(member: &Value<'_>, findings: &mut Findings<'_>) -> Option<Allow> {
     let node = table
         .require("node", ALLOW_HELP, findings)
         .and_then(|node| node.parse("write the node's name", findings));
-    // The largest 32-bit number is the kernel's word for "no user".
-    let uid = table.get("uid").map(|uid| uid.integer(0..=u64::from(u32::MAX - 1), findings));
+    let uid = table.get("uid").map(|uid| user(&uid, findings));
     table.finish(findings);
     let uid = match uid {
         None => None,
-        Some(uid) => Some(u32::try_from(uid?).ok()?),
+        Some(uid) => Some(uid?),
     };
     Some(Allow { node: node?, uid })
+}
+
+/// A user's number, or the name that it has on this machine.
+fn user(value: &Value<'_>, findings: &mut Findings<'_>) -> Option<u32> {
+    let Some(name) = value.as_str() else {
+        // The largest 32-bit number is the kernel's word for "no user".
+        let number = value.integer(0..=u64::from(u32::MAX - 1), findings)?;
+        return u32::try_from(number).ok();
+    };
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let uid = data_dir::number_of(&users, name);
+    if uid.is_none() {
+        let help = "write a user of this machine (/etc/passwd), or the number";
+        value.fault(Refusal::new(format!("there is no user {name:?}"), help), findings);
+    }
+    uid
 }
 
 fn duration_within(
@@ -336,7 +354,7 @@ mod tests {
         let text = r#"
 data = "/srv/weir"
 listen = ["unix:/run/a.sock", "unix:/run/b.sock"]
-allow = ["edge-1", { node = "edge-2", uid = 1001 }]
+allow = ["edge-1", { node = "edge-2", uid = 1001 }, { node = "edge-3", uid = "root" }]
 [accounting]
 publish_every = "2s"
 [admin]
@@ -352,7 +370,8 @@ rotate = { size = "10 MiB", every = "1m" }
         let text = r#"
 data = ""
 listen = ["tls://0.0.0.0:7410", "/run/x.sock", "unix:/run/a.sock", "unix:/run/a.sock"]
-allow = ["edge 1", { node = "edge-2", uid = -1 }, { uid = 5 }, { node = "a", gid = 1 }, "b", "b"]
+allow = ["edge 1", { node = "edge-2", uid = -1 }, { uid = 5 }, { node = "a", gid = 1 }, "b", "b",
+  { node = "c", uid = "no such user" }]
 dta = "x"
 [tls]
 cert = "x"

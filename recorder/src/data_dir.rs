@@ -48,7 +48,7 @@ impl DataDir {
     /// cannot be used for another reason (74).
     pub fn claim(path: &Path) -> Result<Self, Failure> {
         let group = Group::find(GROUP);
-        make_directory(path, &group).map_err(failure("create the data directory", path))?;
+        claim_directory(path, &group).map_err(failure("create the data directory", path))?;
         let lock = lock(path)?;
         let data = Self { path: path.to_owned(), group, _lock: lock };
         data.check_format()?;
@@ -119,6 +119,8 @@ impl DataDir {
 const FILE_MODE: u32 = 0o640;
 /// Mode of directories that the group may read.
 const DIRECTORY_MODE: u32 = 0o750;
+/// Mode of the data directory.
+const DATA_MODE: u32 = 0o751;
 
 /// The group that may read the account, if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +130,7 @@ impl Group {
     /// The group of this name in `/etc/group`.
     pub fn find(name: &str) -> Self {
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-        Self(gid_of(&groups, name))
+        Self(number_of(&groups, name))
     }
 
     /// Nobody but ourselves may read.
@@ -167,11 +169,20 @@ impl Group {
     }
 }
 
-fn gid_of(groups: &str, name: &str) -> Option<u32> {
-    groups.lines().find_map(|line| {
+/// The number of the user or group `name` in `list`, the content of `/etc/passwd` or `/etc/group`.
+pub(crate) fn number_of(list: &str, name: &str) -> Option<u32> {
+    list.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
     })
+}
+
+/// Makes the data directory itself. Everybody may pass through it, to what their groups let them
+/// read, but not list it.
+fn claim_directory(path: &Path, group: &Group) -> io::Result<()> {
+    let exists = path.exists();
+    make_directory(path, group)?;
+    if exists { Ok(()) } else { group.admit(path, DATA_MODE) }
 }
 
 /// Makes a directory and those above it, and fsyncs the one that holds it. One that exists is left
@@ -306,8 +317,8 @@ mod tests {
     #[test]
     fn a_group_is_found_by_its_name() {
         let groups = "root:x:0:\nweirdo:x:7:\nweir:x:998:alice,bob\nbroken\n";
-        assert_eq!(gid_of(groups, "weir"), Some(998));
-        assert_eq!(gid_of(groups, "nobody"), None);
-        assert_eq!(gid_of(groups, "broken"), None);
+        assert_eq!(number_of(groups, "weir"), Some(998));
+        assert_eq!(number_of(groups, "nobody"), None);
+        assert_eq!(number_of(groups, "broken"), None);
     }
 }
