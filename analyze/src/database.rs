@@ -13,6 +13,7 @@ use arrow::datatypes::SchemaRef;
 use duckdb::{Config, Connection, Statement};
 use schemas::table::{Column, ColumnType, TABLES, Table};
 
+use crate::cell::Cell;
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::network;
@@ -174,6 +175,15 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The rows one by one, as their values.
+    pub fn cells(&self) -> impl Iterator<Item = Vec<Cell<'_>>> {
+        self.batches.iter().flat_map(|batch| {
+            (0..batch.num_rows()).map(|row| {
+                batch.columns().iter().map(|column| Cell::at(column.as_ref(), row)).collect()
+            })
+        })
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()

@@ -13,6 +13,9 @@ pub enum Failure {
     /// There is no such directory, session or capture. Exit 66.
     #[error("{0}")]
     NoData(String),
+    /// A program we were to start is not there. Exit 69.
+    #[error("{0}")]
+    Unavailable(String),
     /// A bug of ours. Exit 70.
     #[error("{0}")]
     Internal(String),
@@ -40,6 +43,7 @@ impl Failure {
             Self::ReaderGone => 0,
             Self::Usage(_) => 64,
             Self::NoData(_) => 66,
+            Self::Unavailable(_) => 69,
             Self::Internal(_) => 70,
             Self::Io(_) | Self::Moved(_) => 74,
             Self::Permission(_) => 77,

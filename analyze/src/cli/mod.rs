@@ -102,11 +102,15 @@ pub enum Command {
             appears complete or not at all.",
         after_long_help = "Examples:\n  \
             analyze pcap k3f9x2ab-1042 -o session.pcapng\n  \
+            analyze pcap k3f9x2ab-1042 --format pcap | tcpdump -r -\n  \
             analyze pcap k3f9x2ab-1042 --payload down -o answer.bin\n  \
             analyze pcap k3f9x2ab-1042 --payload up | less"
     )]
     Pcap(PcapArgs),
     /// Open one session's captured packets in Wireshark.
+    ///
+    /// Copies the packets into a private temporary file, starts the program on it and removes it
+    /// when the program ends.
     #[command(
         after_long_help = "Examples:\n  analyze wireshark k3f9x2ab-1042\n  analyze wireshark k3f9x2ab-1042 --with tshark"
     )]
@@ -172,6 +176,15 @@ pub struct SessionArgs {
     pub output: OutputArgs,
 }
 
+/// What kind of file `pcap` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CaptureFormat {
+    /// With comments, names and directions.
+    Pcapng,
+    /// For tools that know no better.
+    Pcap,
+}
+
 /// Whose payload `pcap --payload` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Payload {
@@ -189,8 +202,11 @@ pub struct PcapArgs {
     /// The session: boot-number, as in k3f9x2ab-1042.
     #[arg(value_name = "SESSION")]
     pub session: String,
+    /// Kind of file.
+    #[arg(long, value_enum, default_value = "pcapng", value_name = "FORMAT")]
+    pub format: CaptureFormat,
     /// Write raw payload instead of packets.
-    #[arg(long, value_enum, value_name = "DIRECTION")]
+    #[arg(long, value_enum, value_name = "DIRECTION", conflicts_with = "format")]
     pub payload: Option<Payload>,
     /// Write to this file instead of standard output.
     #[arg(short, long, value_name = "FILE")]

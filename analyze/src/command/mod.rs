@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+mod captured;
 mod denied;
 mod grouping;
 mod pcap;

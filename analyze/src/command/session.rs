@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use jiff::tz::TimeZone;
-use schemas::vocab::SessionId;
+use schemas::vocab::{InvalidId, SessionId};
 
 use super::Verdict;
 use super::sessions::running;
@@ -63,10 +63,7 @@ const SECTIONS: [(&str, &[&str]); 6] = [
 
 pub(super) fn run(args: &SessionArgs, data: &Path) -> Result<Verdict, Failure> {
     let zone = period::zone(&args.tz)?;
-    let id: SessionId = args
-        .session
-        .parse()
-        .map_err(|error: schemas::vocab::InvalidId| Failure::Usage(error.to_string()))?;
+    let id = parse(&args.session)?;
     let dataset = Dataset::open(data)?;
     let progress = Progress::start("looking for the session");
     let database = Database::open(&dataset, &[])?;
@@ -82,10 +79,7 @@ pub(super) fn run(args: &SessionArgs, data: &Path) -> Result<Verdict, Failure> {
         ),
     )?;
     if answer.rows() == 0 {
-        return Err(Failure::NoData(format!(
-            "there is no session {id} in {}: it never was, its row is older than retention keeps, or not published yet",
-            data.display()
-        )));
+        return Err(no_such_session(id, data));
     }
     if args.output.format != ReportFormat::Table {
         drop(progress);
@@ -104,7 +98,8 @@ pub(super) fn run(args: &SessionArgs, data: &Path) -> Result<Verdict, Failure> {
     let captures = database.query(
         "list the session's captures",
         &format!(
-            "SELECT extent, file, packets, captured_bytes, dropped_bytes, ts_first, ts_last
+            "SELECT DISTINCT ON (extent)
+                 extent, file, packets, captured_bytes, dropped_bytes, ts_first, ts_last
              FROM captures WHERE {} ORDER BY extent",
             of("")
         ),
@@ -115,6 +110,18 @@ pub(super) fn run(args: &SessionArgs, data: &Path) -> Result<Verdict, Failure> {
     sink.write_all(text.as_bytes()).map_err(|error| Failure::writing(&sink.name(), &error))?;
     sink.complete()?;
     Ok(Verdict::Fine)
+}
+
+/// The session that was typed.
+pub(super) fn parse(text: &str) -> Result<SessionId, Failure> {
+    text.parse().map_err(|error: InvalidId| Failure::Usage(error.to_string()))
+}
+
+pub(super) fn no_such_session(id: SessionId, data: &Path) -> Failure {
+    Failure::NoData(format!(
+        "there is no session {id} in {}: it never was, its row is older than retention keeps, or not published yet",
+        data.display()
+    ))
 }
 
 fn describe(

@@ -1,8 +1,9 @@
 -- The index of captures: sensible offsets, extents without gap, sessions that exist.
 WITH marks AS ({marks}),
 steps AS (
+    -- A recorder that died between indexing a file and naming it indexes it again.
     SELECT *, row_number() OVER (PARTITION BY node, boot, session_no ORDER BY extent) - 1 AS place_in_session
-    FROM captures
+    FROM (SELECT DISTINCT node, boot, session_no, extent FROM captures)
 ),
 found AS (
     SELECT boot, session_no, 'extent ' || extent || ' stands at place ' || place_in_session AS message

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use super::{Check, rows};
+use super::Check;
 use crate::cell::Cell;
 use crate::database::Database;
 use crate::dataset::Dataset;
@@ -19,7 +19,7 @@ pub(super) fn check(
         "list the capture files",
         "SELECT file, max(offset_last) FROM captures WHERE file IS NOT NULL GROUP BY file ORDER BY file",
     )?;
-    for row in rows(&answer) {
+    for row in answer.cells() {
         let [Cell::Text(name), Cell::Int(indexed)] = &row[..] else { continue };
         let Some(path) = dataset.file(name) else {
             let message = "the index names a file outside of the data directory".to_owned();

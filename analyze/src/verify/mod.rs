@@ -10,7 +10,7 @@ mod parts;
 use schemas::manifest::BootMark;
 
 use crate::cell::Cell;
-use crate::database::{Answer, Database};
+use crate::database::Database;
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -139,7 +139,7 @@ pub fn run(dataset: Dataset) -> Result<Vec<Check>, Failure> {
                 &database,
                 Check::new(
                     "captures",
-                    format!("{} followed to their files", count("captures", "row")?),
+                    format!("{}, each leads to its file", count("captures", "row")?),
                 ),
                 include_str!("../query/verify_captures.sql"),
                 &marks,
@@ -165,7 +165,7 @@ fn ask(
          ORDER BY place, message"
     );
     let answer = database.query(&question, &limited)?;
-    for row in rows(&answer) {
+    for row in answer.cells() {
         if let [Cell::Text(place), Cell::Text(message), Cell::Bool(fault), Cell::Int(all)] =
             &row[..]
         {
@@ -182,7 +182,7 @@ fn bound(database: &Database) -> Result<Check, Failure> {
     let answer = database
         .query("add up what a crash left open", include_str!("../query/verify_bound.sql"))?;
     let mut check = Check::new("bound", "no session was cut off by a crash".to_owned());
-    for row in rows(&answer) {
+    for row in answer.cells() {
         if let [Cell::Int(sessions), Cell::Int(up), Cell::Int(down)] = row[..]
             && sessions > 0
         {
@@ -205,16 +205,8 @@ fn count(database: &Database, table: &str) -> Result<i128, Failure> {
     let question = format!("count the rows of {table}");
     let answer =
         database.query(&question, &format!("SELECT count(*) FROM {}", sql::name(table)))?;
-    let first = rows(&answer).next().and_then(|row| row.into_iter().next());
+    let first = answer.cells().next().and_then(|row| row.into_iter().next());
     Ok(if let Some(Cell::Int(rows)) = first { rows } else { 0 })
-}
-
-fn rows(answer: &Answer) -> impl Iterator<Item = Vec<Cell<'_>>> {
-    answer.batches.iter().flat_map(|batch| {
-        (0..batch.num_rows()).map(|row| {
-            batch.columns().iter().map(|column| Cell::at(column.as_ref(), row)).collect()
-        })
-    })
 }
 
 /// The manifest's boots as a relation.

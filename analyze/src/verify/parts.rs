@@ -8,7 +8,7 @@ use std::path::Path;
 use schemas::manifest::Part;
 use sha2::{Digest as _, Sha256};
 
-use super::{Check, rows as cells};
+use super::Check;
 use crate::cell::Cell;
 use crate::database::Database;
 use crate::dataset::Dataset;
@@ -100,7 +100,7 @@ pub(super) fn rows(
         "count the rows of each part",
         &format!("SELECT file_name, num_rows::BIGINT FROM parquet_file_metadata([{list}])"),
     )?;
-    for row in cells(&answer) {
+    for row in answer.cells() {
         if let [Cell::Text(path), Cell::Int(rows)] = &row[..]
             && let Some(part) = promised.get(path.as_ref())
             && *rows != i128::from(part.rows)

@@ -10,9 +10,7 @@ use crate::support::account::{Account, at};
 
 fn whole() -> Data {
     let data = Data::with(&Account::whole());
-    let file = data.path().join("captures/web/2026-10-26.pcapng");
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(file, vec![0; 5_000]).unwrap();
+    data.add_capture();
     data
 }
 

@@ -1,7 +1,6 @@
 //! `verify` finds every fault that is put into a whole account, and names its place.
 
 use std::fs;
-use std::path::Path;
 
 use schemas::manifest::Delta;
 use serde_json::Value;
@@ -15,14 +14,8 @@ fn found(spoil: impl FnOnce(&mut Account)) -> Vec<String> {
     let mut account = Account::whole();
     spoil(&mut account);
     let data = Data::with(&account);
-    with_capture(data.path());
+    data.add_capture();
     faults(&data)
-}
-
-fn with_capture(data: &Path) {
-    let file = data.join("captures/web/2026-10-26.pcapng");
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(file, vec![0; 5_000]).unwrap();
 }
 
 fn faults(data: &Data) -> Vec<String> {
@@ -114,7 +107,7 @@ fn an_inexact_end_is_reported_and_passes() {
     account.boots[0].end.as_mut().unwrap().exact = false;
     account.boots[0].end.as_mut().unwrap().last_session_no = 50;
     let data = Data::with(&account);
-    with_capture(data.path());
+    data.add_capture();
     assert!(faults(&data).is_empty());
     let text = data.answer(&["verify"]);
     assert!(
@@ -296,7 +289,7 @@ fn a_slot_with_two_rows_is_found() {
 #[test]
 fn a_missing_or_changed_part_is_found() {
     let data = Data::with(&Account::whole());
-    with_capture(data.path());
+    data.add_capture();
     let part = data.part_of("events");
     let name = "accounting/events/date=2026-10-26/00000000000000000001.parquet";
     let bytes = fs::read(&part).unwrap();
@@ -322,7 +315,7 @@ fn a_missing_or_changed_part_is_found() {
 #[test]
 fn a_part_with_other_rows_than_promised_is_found() {
     let data = Data::with(&Account::whole());
-    with_capture(data.path());
+    data.add_capture();
     let path = data.path().join(format!("manifest/{:020}.json", 1));
     let mut delta: Delta = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     delta.add.iter_mut().find(|part| part.table == "denied").unwrap().rows = 9;
@@ -337,13 +330,19 @@ fn a_part_with_other_rows_than_promised_is_found() {
 fn a_capture_that_is_missing_or_short_is_found_and_a_deleted_one_is_not() {
     let data = Data::with(&Account::whole());
     only(&faults(&data), "captures: captures/web/2026-10-26.pcapng: it is missing");
-    with_capture(data.path());
+    data.add_capture();
     fs::write(data.path().join("captures/web/2026-10-26.pcapng"), vec![0; 4_095]).unwrap();
     only(
         &faults(&data),
         "captures: captures/web/2026-10-26.pcapng: it has 4095 bytes, the index goes up to 4096",
     );
     assert!(found(|account| account.captures[0].file = None).is_empty());
+}
+
+#[test]
+fn a_file_that_was_indexed_twice_is_no_fault() {
+    // A recorder that died between indexing a file and naming it indexes it again.
+    assert!(found(|account| account.captures.push(account.captures[0].clone())).is_empty());
 }
 
 #[test]
@@ -379,7 +378,7 @@ fn many_faults_are_counted_and_not_all_listed() {
         account.boots[0].end.as_mut().unwrap().last_seq = 1_098;
         account
     });
-    with_capture(data.path());
+    data.add_capture();
     let run = data.analyze(&["verify"]);
     assert_eq!(run.code, 1);
     assert!(run.stdout.contains("FAULT  seq       50 faults\n"), "{}", run.stdout);

@@ -70,6 +70,13 @@ impl Data {
         self.manifest(&delta);
     }
 
+    /// Makes the file that the index of captures leads to.
+    pub(crate) fn add_capture(&self) {
+        let file = self.path().join("captures/web/2026-10-26.pcapng");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, vec![0; 5_000]).unwrap();
+    }
+
     pub(crate) fn manifest(&self, delta: &Delta) {
         let path = self.path().join(format!("manifest/{:020}.json", delta.version));
         fs::write(path, serde_json::to_string(delta).unwrap()).unwrap();
