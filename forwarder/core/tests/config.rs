@@ -10,7 +10,6 @@ use forwarder_core::config::{
     Config, Environment, KEYS, LATER, Listener, listener_changes, start_only_changes,
 };
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseError;
 
 fn environment() -> Environment {
     Environment {
@@ -130,24 +129,33 @@ fn only_start_only_keys_are_named_when_a_reload_is_refused() {
     assert!(listener_changes(&few, &few).is_empty());
 }
 
+#[path = "../fuzz/config_input.rs"]
+mod config_input;
+
+/// `cargo fuzz` needs a nightly compiler; what it found once is kept found here.
+#[test]
+fn every_input_of_the_fuzzers_corpus_is_taken_or_refused() {
+    let found = files("../../fuzz/corpus/config");
+    for file in found.iter().chain(&files("valid")).chain(&files("invalid")) {
+        let input = fs::read(file).unwrap();
+        // Shown with a failure only.
+        println!("{}", file.display());
+        config_input::check(&input);
+        for at in 0..input.len() {
+            config_input::check(&input[..at]);
+        }
+    }
+}
+
 fn all_sources() -> Vec<String> {
     let files = files("valid").into_iter().chain(files("invalid"));
     files.map(|file| fs::read_to_string(file).unwrap()).collect()
 }
 
-/// Parsing must end in a configuration or in faults that can be shown.
-fn parse(source: &str) -> Result<(), TestCaseError> {
-    if let Err(faults) = Config::parse(source, "f", &environment()) {
-        prop_assert!(faults.has_faults());
-        prop_assert!(!faults.to_string().is_empty());
-    }
-    Ok(())
-}
-
 proptest! {
     #[test]
     fn noise_never_panics(noise in ".{0,300}") {
-        parse(&noise)?;
+        config_input::check(noise.as_bytes());
     }
 
     #[test]
@@ -161,13 +169,13 @@ proptest! {
             let end = (at + remove).min(source.len());
             source.splice(at..end, insert.chars());
         }
-        parse(&source.into_iter().collect::<String>())?;
+        config_input::check(source.into_iter().collect::<String>().as_bytes());
     }
 
     #[test]
     fn lines_of_two_files_shuffled_together_never_panic(
         lines in prop::collection::vec(prop::sample::select(all_sources().concat().lines().map(str::to_owned).collect::<Vec<_>>()), 0..60),
     ) {
-        parse(&lines.join("\n"))?;
+        config_input::check(lines.join("\n").as_bytes());
     }
 }
