@@ -91,6 +91,81 @@ fn the_list_of_keys_is_what_the_reader_asks_for() {
     assert_eq!(asked, listed);
 }
 
+/// The part of the reference that is about the forwarder.
+fn reference() -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, part) = page.split_once("## forwarder.toml").unwrap();
+    part.split_once("## recorder.toml").unwrap().0.to_owned()
+}
+
+/// The rows of the reference's tables: key and default.
+fn documented() -> Vec<(String, String)> {
+    let rows = reference();
+    let rows = rows.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let (key, rest) = row.split_once("` |").unwrap();
+        let default = rest.split('|').nth(1).unwrap();
+        (key.to_owned(), default.trim().to_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn the_reference_has_every_key_and_no_other() {
+    let is_table = |key: &str| KEYS.iter().any(|other| other.starts_with(&format!("{key}.")));
+    let mut leaves: Vec<&str> = KEYS.iter().copied().filter(|key| !is_table(key)).collect();
+    let documented = documented();
+    let mut named: Vec<&str> = documented.iter().map(|(key, _)| key.as_str()).collect();
+    leaves.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(named, leaves);
+    let page = reference();
+    let (_, later) = page.split_once("refused by name today").unwrap();
+    let (list, _) = later.split_once("So are").unwrap();
+    let named: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    assert_eq!(named, LATER);
+}
+
+#[test]
+fn the_defaults_in_the_reference_are_the_defaults() {
+    let source = include_str!("../src/config/defaults.toml");
+    let defaults: toml::Table = source.parse().unwrap();
+    let lookup = |key: &str| {
+        let (section, name) = key.rsplit_once('.')?;
+        let section = match defaults.get(section)? {
+            toml::Value::Array(rules) => rules[0].as_table()?,
+            section => section.as_table()?,
+        };
+        section.get(name)
+    };
+    let mut found = 0;
+    for (key, default) in documented() {
+        match lookup(&key) {
+            Some(value) => {
+                assert_eq!(default, format!("`{value}`"), "{key}");
+                found += 1;
+            }
+            None => assert!(!default.starts_with('`'), "{key} has no default, but {default}"),
+        }
+    }
+    assert_eq!(found, source.lines().filter(|line| line.contains(" = ")).count());
+}
+
+#[test]
+fn the_examples_in_the_reference_are_right() {
+    let page = reference();
+    let examples: Vec<&str> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(examples.len(), 3);
+    Config::parse(examples[0], "first", &environment()).unwrap_or_else(|faults| panic!("{faults}"));
+    // The others add to it: in front, so that the rule for everyone stays the last.
+    let all = format!("{}{}{}", examples[1], examples[2], examples[0]);
+    let config = Config::parse(&all, "all", &environment());
+    let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(config.warnings.is_empty(), "{}", config.warnings);
+}
+
 #[test]
 fn a_key_of_a_later_version_is_refused_by_name() {
     for key in LATER {
