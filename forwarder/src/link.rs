@@ -10,7 +10,9 @@ mod outgoing;
 mod resume;
 
 pub use backoff::Backoff;
+pub(crate) use backoff::random;
 pub use connection::{Connection, LinkError, connect, last_word};
+pub(crate) use connection::{message, refused};
 
 use std::time::Duration;
 

@@ -43,7 +43,7 @@ impl Backoff {
 }
 
 /// A random number for [`Backoff::next`]; without a source of randomness the longest wait.
-pub(super) fn random() -> u32 {
+pub(crate) fn random() -> u32 {
     let mut bytes = [0xff; 4];
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
         Ok(4) => u32::from_le_bytes(bytes),

@@ -148,13 +148,13 @@ pub async fn last_word(
 }
 
 /// The message of a frame.
-pub(super) fn message<M: Message + Default>(frame: &Frame) -> Result<M, LinkError> {
+pub(crate) fn message<M: Message + Default>(frame: &Frame) -> Result<M, LinkError> {
     M::decode(frame.message_bytes())
         .map_err(|error| LinkError::Protocol(format!("{:?}: {error}", frame.kind)))
 }
 
 /// The error that a frame of kind `Reject` stands for.
-pub(super) fn refused(frame: &Frame) -> LinkError {
+pub(crate) fn refused(frame: &Frame) -> LinkError {
     match message::<Reject>(frame) {
         Ok(reject) => LinkError::Refused {
             code: reject.code(),
