@@ -9,7 +9,7 @@
 //! A file carries `.part` behind its name while it is open. It is closed when it is large or old
 //! enough, by [`Captures::close_files`], and when the recorder stops; a recorder that starts begins
 //! new files. Closing makes it durable, then its `captures` rows (through the log), then gives it
-//! its name. [`recover`] does the same at start for files that a crash left open, as far as they can
+//! its name. [`recover()`] does the same at start for files that a crash left open, as far as they can
 //! be read.
 //!
 //! A disk that refuses stops the capture for a while and never the account: what is lost is counted

@@ -79,7 +79,7 @@ pub(super) enum Command {
 }
 
 impl CaptureWriter {
-    /// Starts the thread. `recovered` comes from [`super::recover`], which must have run before.
+    /// Starts the thread. `recovered` comes from [`super::recover()`], which must have run before.
     ///
     /// # Errors
     /// No thread could be had.
