@@ -1,15 +1,266 @@
 //! `forwarder run`: from a configuration file to a running forwarder, and to its orderly end.
+//!
+//! Everything that a configuration can be wrong about is tried before anything is served: the
+//! file, the addresses, the admin socket, the spool. The end runs the other way round, so that every
+//! row of every session is written before the account is closed.
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::available_parallelism;
+use std::time::Duration;
 
+use forwarder_core::config::Config;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::accounting::{self, Account, JournalThread};
+use crate::admin::Reloaded;
+use crate::admin::inside::{Inside, RELOAD_QUEUE, ReloadWish};
+use crate::admin::server::Server;
+use crate::capture::CaptureLane;
+use crate::clock::Clock;
 use crate::exit::{Exit, Failure};
+use crate::link::accounting::{AccountingLane, Settings};
 use crate::load;
+use crate::relay::{Bindings, Relay};
+use crate::reload::Live;
+
+/// How often the journal thread is looked after.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM.
 ///
 /// # Errors
 /// The configuration has faults, an address cannot be bound, or something broke on the way.
 pub fn run(file: &Path) -> Result<(), Failure> {
-    load::config(file)?;
-    Err(Failure::new(Exit::Bug, "forwarder run: the data path is not part of this build"))
+    log_to_stderr();
+    let config = load::config(file)?;
+    if !config.warnings.is_empty() {
+        tracing::warn!("{}", config.warnings);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::io(&error, "cannot start the control runtime"))?;
+    runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        let mut forwarder = Forwarder::start(file, config)?;
+        let served = forwarder.serve(&mut signals).await;
+        forwarder.stop(&mut signals.stop).await;
+        served
+    })
+}
+
+/// The signals that we heed.
+struct Signals {
+    stop: Stop,
+    reload: Signal,
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::io(&error, "cannot listen for signals"));
+        let stop = Stop {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        };
+        Ok(Self { stop, reload: listen(SignalKind::hangup())? })
+    }
+}
+
+impl Stop {
+    /// Waits for the next one. Cancel-safe.
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A running forwarder.
+struct Forwarder {
+    live: Arc<Live>,
+    relay: Relay,
+    journal: JournalThread,
+    link: AccountingLane,
+    /// Tells the journal thread what the recorder has acknowledged.
+    acknowledging: JoinHandle<()>,
+    admin: JoinHandle<()>,
+    reloads: mpsc::Receiver<ReloadWish>,
+}
+
+impl Forwarder {
+    /// Binds, opens the account and begins to relay. Must be called within a runtime.
+    fn start(file: &Path, config: Config) -> Result<Self, Failure> {
+        let threads = available_parallelism().map_or(1, usize::from);
+        let bindings = Bindings::bind(&config, threads).map_err(|error| {
+            let exit = match error.cause.kind() {
+                io::ErrorKind::PermissionDenied => Exit::Permission,
+                _ => Exit::Unreachable,
+            };
+            Failure::new(exit, error)
+        })?;
+        let server = Server::bind(&config.admin_socket)?;
+        let clock = Clock::start();
+        let (account, journal) =
+            accounting::start(&config, clock).map_err(|error| Failure::new(error.exit(), error))?;
+        let (link, acknowledging) = start_link(&config, &account, &journal, clock);
+        let relay = Relay::start(&config, bindings, account.clone(), CaptureLane::default(), clock)
+            .map_err(|error| Failure::new(Exit::Io, error))?;
+        let live = Arc::new(Live::new(file, config));
+        live.set_bound(relay.bound());
+        let (wishes, reloads) = mpsc::channel(RELOAD_QUEUE);
+        let inside = Inside {
+            live: Arc::clone(&live),
+            account,
+            clock,
+            started: clock.now(),
+            counters: Arc::clone(relay.counters()),
+            spool: journal.spool(),
+            link: link.status(),
+            reloads: wishes,
+        };
+        let admin = tokio::spawn(server.serve(move |request| inside.clone().answer(request)));
+        Ok(Self { live, relay, journal, link, acknowledging, admin, reloads })
+    }
+
+    /// Serves until a signal says stop.
+    ///
+    /// # Errors
+    /// A thread died, which only a bug of ours can cause.
+    async fn serve(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+        for bound in self.relay.bound() {
+            let transport = bound.listener.transport;
+            tracing::info!(%transport, address = %bound.address, "listening");
+        }
+        tell_service_manager(&[NotifyState::Ready]);
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // All branches are cancel-safe.
+            tokio::select! {
+                () = signals.stop.told() => return Ok(()),
+                _ = signals.reload.recv() => {
+                    if let Err(failure) = self.reload().await {
+                        tracing::error!("reload refused: {failure}");
+                    }
+                }
+                Some(answer_to) = self.reloads.recv() => {
+                    // Who asked may have given up waiting.
+                    drop(answer_to.send(self.reload().await));
+                }
+                died = self.relay.died() => return Err(Failure::new(Exit::Bug, died)),
+                _ = look.tick() => {
+                    if self.journal.is_dead() {
+                        let text = "the journal thread died; without it there is no account";
+                        return Err(Failure::new(Exit::Bug, text));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Result<Reloaded, Failure> {
+        let Self { live, relay, .. } = self;
+        let reloaded = live
+            .reload(async |config| {
+                relay.reload(config).await.map_err(|error| Failure::new(Exit::Unreachable, error))
+            })
+            .await?;
+        live.set_bound(relay.bound());
+        tracing::info!(
+            revision = reloaded.config_rev,
+            added = ?reloaded.listeners_added,
+            removed = ?reloaded.listeners_removed,
+            "configuration in force"
+        );
+        Ok(reloaded)
+    }
+
+    /// Stops listening, lets sessions end, writes every end, and waits for the recorder; a second
+    /// signal cuts each wait short.
+    async fn stop(mut self, again: &mut Stop) {
+        tell_service_manager(&[NotifyState::Stopping]);
+        let patience = self.live.config().timeouts.drain;
+        tracing::info!(patience_s = patience.as_secs_f64(), "stopping");
+        let drained = tokio::select! {
+            drained = self.relay.drain(patience) => drained,
+            () = again.told() => self.relay.cut().await,
+        };
+        if let Err(died) = drained {
+            tracing::error!("{died}");
+        }
+        self.admin.abort();
+        let closing = async {
+            if !self.journal.finish().await {
+                tracing::warn!("the spool is full: the last rows wait for the next start");
+            }
+            if !self.link.stop().await {
+                tracing::info!("the rest of the account waits in the spool for the recorder");
+            }
+        };
+        tokio::select! {
+            () = closing => {}
+            () = again.told() => tracing::warn!("stopped in haste: the account is closed by the next start"),
+        }
+        self.acknowledging.abort();
+        self.journal.close();
+    }
+}
+
+fn start_link(
+    config: &Config,
+    account: &Account,
+    journal: &JournalThread,
+    clock: Clock,
+) -> (AccountingLane, JoinHandle<()>) {
+    let spool = journal.spool();
+    let settings = Settings {
+        socket: config.recorder.socket.clone(),
+        node: config.node.clone(),
+        boot: account.boot(),
+        spool: spool.dir.clone(),
+        spool_id: spool.id,
+        clock,
+    };
+    let events = account.clone();
+    let report = move |event| events.event(event);
+    let link = AccountingLane::start(settings, spool.durable.clone(), report);
+    let mut acked = link.acked();
+    let acknowledging = tokio::spawn(async move {
+        while acked.changed().await.is_ok() {
+            spool.acknowledged.store(*acked.borrow_and_update(), Ordering::Release);
+        }
+    });
+    (link, acknowledging)
+}
+
+/// systemd, if it started us.
+fn tell_service_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "cannot tell the service manager how we are doing");
+    }
+}
+
+fn log_to_stderr() {
+    let level = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
+        .from_env_lossy();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr).with_target(false);
+    if subscriber.try_init().is_err() {
+        tracing::debug!("somebody else writes the log already");
+    }
 }

@@ -20,6 +20,7 @@ use super::spool::{BoundedSpool, SpoolError};
 use super::tables::{DeadTable, TableDir, kernel_boot, remove_orphans};
 use super::thread::{JournalThread, OwnTable};
 use crate::clock::Clock;
+use crate::exit::Exit;
 
 /// Why the account cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,22 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// The code that the program ends with.
+    pub fn exit(&self) -> Exit {
+        let source = match self {
+            Self::Spool(JournalError::Locked { .. }) => return Exit::Locked,
+            Self::Spool(JournalError::Io { source, .. })
+            | Self::Path { source, .. }
+            | Self::Io { source, .. } => source,
+            Self::Spool(_) | Self::Recovery(_) => return Exit::Io,
+            Self::Table(_) => return Exit::Bug,
+        };
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::Permission,
+            _ => Exit::Io,
+        }
+    }
+
     fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, source }
     }

@@ -25,6 +25,7 @@ use arc_swap::ArcSwap;
 use forwarder_core::config::{Config, Listener, listener_changes};
 use futures_util::future::select_all;
 use schemas::vocab::ServiceName;
+use tokio::time::Instant;
 
 use crate::accounting::Account;
 use crate::capture::CaptureLane;
@@ -87,23 +88,18 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Binds every listener of `config` and begins to serve on `threads` threads, one at least.
-    /// Nothing is served unless everything is bound.
+    /// Begins to serve what is bound to `config`'s listeners.
     ///
     /// # Errors
-    /// A listener cannot be bound, a name does not fit, or the system gives no thread.
+    /// A name does not fit, or the system gives no thread.
     pub fn start(
         config: &Config,
-        threads: usize,
+        bindings: Bindings,
         account: Account,
         capture: CaptureLane,
         clock: Clock,
     ) -> Result<Self, RelayError> {
-        let threads = threads.max(1);
-        let all = config.services.iter().flat_map(|service| {
-            service.listeners.iter().map(|&listener| (listener, service.name.clone()))
-        });
-        let mut groups = bind_all(all, threads)?;
+        let Bindings { mut groups, threads } = bindings;
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
         let counters = Arc::new(Counters::default());
         let plan = Plan::new(config, &bound, &counters, |name| account.name_id(name))?;
@@ -159,19 +155,29 @@ impl Relay {
 
     /// Waits until a data thread ends by itself. Cancel-safe.
     pub async fn died(&mut self) -> ThreadDied {
-        let ended = self.threads.iter_mut().map(ThreadHandle::ended);
+        let ended = self.threads.iter_mut().map(|thread| Box::pin(thread.ended()));
         let (_, number, _) = select_all(ended).await;
         ThreadDied(number)
     }
 
     /// Stops listening and waits until every TCP session has ended, at most `patience` (zero:
-    /// without end); what is left then ends as `drained`, UDP associations at once. May be asked
-    /// again with less patience.
+    /// without end); what is left then ends as `drained`, UDP associations at once.
     ///
     /// # Errors
     /// A data thread died.
     pub async fn drain(&mut self, patience: Duration) -> Result<(), ThreadDied> {
-        let deadline = dial::deadline(patience);
+        self.end(dial::deadline(patience)).await
+    }
+
+    /// Ends every session now, also after [`Relay::drain`] was given up.
+    ///
+    /// # Errors
+    /// A data thread died.
+    pub async fn cut(&mut self) -> Result<(), ThreadDied> {
+        self.end(Some(Instant::now())).await
+    }
+
+    async fn end(&mut self, deadline: Option<Instant>) -> Result<(), ThreadDied> {
         for thread in &self.threads {
             thread.order(Order::Drain { deadline }).await;
         }
@@ -179,6 +185,27 @@ impl Relay {
             thread.ended().await.map_err(|_| ThreadDied(number))?;
         }
         Ok(())
+    }
+}
+
+/// The listeners of a configuration, bound and not served yet.
+#[derive(Debug)]
+pub struct Bindings {
+    groups: Vec<Group>,
+    threads: usize,
+}
+
+impl Bindings {
+    /// Binds every listener of `config`, or none, for so many data threads, one at least.
+    ///
+    /// # Errors
+    /// A listener cannot be bound.
+    pub fn bind(config: &Config, threads: usize) -> Result<Self, BindError> {
+        let threads = threads.max(1);
+        let all = config.services.iter().flat_map(|service| {
+            service.listeners.iter().map(|&listener| (listener, service.name.clone()))
+        });
+        Ok(Self { groups: bind_all(all, threads)?, threads })
     }
 }
 

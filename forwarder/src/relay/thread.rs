@@ -45,7 +45,8 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) struct ThreadHandle {
     orders: mpsc::Sender<Order>,
-    ended: oneshot::Receiver<()>,
+    /// `None`: it has ended in order.
+    ended: Option<oneshot::Receiver<()>>,
 }
 
 impl ThreadHandle {
@@ -77,7 +78,7 @@ impl ThreadHandle {
                 tracing::debug!(thread = number, "control did not wait for this thread");
             }
         })?;
-        Ok(Self { orders, ended })
+        Ok(Self { orders, ended: Some(ended) })
     }
 
     /// Gives an order. A thread that died takes none; [`ThreadHandle::ended`] tells.
@@ -85,11 +86,22 @@ impl ThreadHandle {
         drop(self.orders.send(order).await);
     }
 
-    /// Waits for the thread's end; an error when it did not end in order. Cancel-safe.
-    pub(crate) fn ended(&mut self) -> &mut oneshot::Receiver<()> {
-        &mut self.ended
+    /// Waits for the thread's end; once it has ended in order, also again.
+    ///
+    /// # Errors
+    /// The thread panicked.
+    pub(crate) async fn ended(&mut self) -> Result<(), Panicked> {
+        if let Some(ended) = &mut self.ended {
+            ended.await.map_err(|_| Panicked)?;
+            self.ended = None;
+        }
+        Ok(())
     }
 }
+
+/// A data thread did not end in order.
+#[derive(Debug)]
+pub(crate) struct Panicked;
 
 /// What a data thread's tasks share. None of it leaves the thread.
 #[derive(Debug)]
