@@ -4,7 +4,7 @@
 //! file, the addresses, the admin socket, the spool. The end runs the other way round, so that every
 //! row of every session is written before the account is closed.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -258,8 +258,11 @@ fn log_to_stderr() {
     let level = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
         .from_env_lossy();
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(level).with_writer(io::stderr).with_target(false);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
     if subscriber.try_init().is_err() {
         tracing::debug!("somebody else writes the log already");
     }
