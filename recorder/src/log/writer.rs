@@ -159,8 +159,8 @@ impl Writer {
                         Waiting::Rows(done) => drop(done.send(Ok(()))),
                     }
                 }
-                if self.trouble.take_if(|trouble| trouble.appended).is_some() {
-                    tracing::info!("the log can be written again");
+                if self.trouble.as_ref().is_some_and(|trouble| trouble.appended) {
+                    self.recovered();
                 }
                 Ok(())
             }
@@ -176,7 +176,11 @@ impl Writer {
 
     fn seal(&mut self) -> Result<Vec<SealedSegment>, LogError> {
         self.settle()?;
+        let before = self.journal.segments().len();
         let done = self.journal.seal().map_err(|error| self.refused(&error));
+        if self.journal.segments().len() > before {
+            self.recovered();
+        }
         let mut segments: Vec<_> = self
             .journal
             .segments()
@@ -203,6 +207,13 @@ impl Writer {
             self.journal.retreat().map_err(|error| LogError::Storage(error.to_string()))?;
         }
         Ok(())
+    }
+
+    /// The disk took something durably.
+    fn recovered(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!("the log can be written again");
+        }
     }
 
     /// The disk refused: says so once, and if the whole group is lost with it, tells the group.

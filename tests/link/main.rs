@@ -1,0 +1,198 @@
+//! The forwarder's accounting lane against the recorder's, both real, over a connection that is
+//! cut again and again.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use forwarder::clock::Clock;
+use forwarder::link::accounting::{AccountingLane, Settings};
+use journal::{Entry, Journal};
+use prost::Message;
+use recorder::capture::{CaptureWriter, Recovered, Settings as CaptureSettings};
+use recorder::config::Config;
+use recorder::ingest::{self, Ingest, bind};
+use recorder::log::Log;
+use schemas::table::Event;
+use schemas::vocab::SpoolId;
+use schemas::wire::{Frame, FrameKind, Received, Rows};
+use tokio::io::AsyncReadExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+const FRAMES: u64 = 2_000;
+
+#[tokio::test]
+async fn every_frame_arrives_once_however_often_the_connection_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(dir.path());
+    let wire = dir.path().join("wire.sock");
+    tokio::spawn(cut_again_and_again(UnixListener::bind(&wire).unwrap(), recorder.socket.clone()));
+    let mut spool = Spool::open(dir.path());
+    let lane = spool.lane(&wire);
+    for number in 1..=FRAMES {
+        spool.append(number);
+        if number % 50 == 0 {
+            spool.publish();
+            tokio::task::yield_now().await;
+        }
+    }
+    spool.publish();
+    spool.acknowledged(&lane, FRAMES).await;
+    let connections = lane.status().borrow().connections;
+    assert!(connections > 3, "only {connections} connections");
+    lane.stop().await;
+    recorder.stop().await;
+    assert_eq!(received(dir.path()), (1..=FRAMES).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn every_frame_arrives_once_whichever_side_is_restarted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::start(dir.path());
+    let mut spool = Spool::open(dir.path());
+    let mut lane = spool.lane(&recorder.socket);
+    for number in 1..=FRAMES {
+        spool.append(number);
+        if number % 100 == 0 {
+            spool.publish();
+            spool.acknowledged(&lane, number - 99).await;
+        }
+        if number % 500 == 0 {
+            // With frames on their way.
+            recorder.stop().await;
+            recorder = Recorder::start(dir.path());
+        }
+        if number % 500 == 250 {
+            drop(lane);
+            drop(spool);
+            spool = Spool::open(dir.path());
+            lane = spool.lane(&recorder.socket);
+        }
+    }
+    spool.publish();
+    spool.acknowledged(&lane, FRAMES).await;
+    assert!(lane.stop().await);
+    recorder.stop().await;
+    assert_eq!(received(dir.path()), (1..=FRAMES).collect::<Vec<_>>());
+    assert!(spool.journal.first_frame() > 1, "acknowledged segments are deleted");
+}
+
+/// Carries every connection to the recorder for some bytes, then cuts it, mostly within a frame.
+async fn cut_again_and_again(listener: UnixListener, recorder: PathBuf) {
+    for round in 1_u64.. {
+        let (near, _) = listener.accept().await.unwrap();
+        let far = UnixStream::connect(&recorder).await.unwrap();
+        let (from_forwarder, mut to_forwarder) = near.into_split();
+        let (mut from_recorder, mut to_recorder) = far.into_split();
+        let mut some = from_forwarder.take(100 + round * 7_919);
+        tokio::select! {
+            _ = tokio::io::copy(&mut some, &mut to_recorder) => {}
+            _ = tokio::io::copy(&mut from_recorder, &mut to_forwarder) => {}
+        }
+    }
+}
+
+struct Recorder {
+    socket: PathBuf,
+    log: Log,
+    capture: CaptureWriter,
+    ingest: Ingest,
+}
+
+impl Recorder {
+    fn start(dir: &Path) -> Self {
+        let socket = dir.join("recorder.sock");
+        let (log, _) = Log::start(dir, &[]).unwrap();
+        let settings = ingest::Settings::new(Vec::new());
+        let bound = vec![bind(&socket).unwrap()];
+        let rotate = Config::default().rotate;
+        let capture = CaptureSettings { data: dir.to_owned(), rotate };
+        let capture = CaptureWriter::start(capture, Recovered::default(), log.handle()).unwrap();
+        let ingest = Ingest::start(bound, settings, log.handle(), capture.handle());
+        Self { socket, log, capture, ingest }
+    }
+
+    async fn stop(self) {
+        self.ingest.stop().await;
+        let (capture, log) = (self.capture, self.log);
+        let stop = move || {
+            capture.stop();
+            log.stop();
+        };
+        tokio::task::spawn_blocking(stop).await.unwrap();
+    }
+}
+
+/// A spool with a journal thread's duties done by hand.
+struct Spool {
+    dir: PathBuf,
+    journal: Journal,
+    durable: watch::Sender<u64>,
+}
+
+impl Spool {
+    fn open(dir: &Path) -> Self {
+        let dir = dir.join("spool");
+        let settings =
+            journal::Settings { segment_bytes: 64 << 10, ..journal::Settings::new(SpoolId(7)) };
+        let (journal, _) = Journal::open(&dir, settings).unwrap();
+        let durable = watch::Sender::new(journal.durable_frame());
+        Self { dir, journal, durable }
+    }
+
+    fn lane(&self, socket: &Path) -> AccountingLane {
+        let settings = Settings {
+            socket: socket.to_owned(),
+            node: "edge-1".parse().unwrap(),
+            boot: "k3f9x2ab".parse().unwrap(),
+            spool: self.dir.clone(),
+            spool_id: self.journal.id(),
+            clock: Clock::start(),
+        };
+        AccountingLane::start(settings, self.durable.subscribe(), |_event| {})
+    }
+
+    fn append(&mut self, number: u64) {
+        let message = "x".repeat(usize::try_from(number % 700).unwrap());
+        let rows = Rows {
+            node: "edge-1".into(),
+            boot: "k3f9x2ab".into(),
+            events: vec![Event { message, ..Event::default() }],
+            ..Rows::default()
+        };
+        let payload = rows.encode_to_vec().into();
+        assert_eq!(self.journal.append(FrameKind::Rows, payload).unwrap(), number);
+    }
+
+    fn publish(&mut self) {
+        self.durable.send_replace(self.journal.sync().unwrap());
+    }
+
+    async fn acknowledged(&mut self, lane: &AccountingLane, through: u64) {
+        let mut acked = lane.acked();
+        let reached = acked.wait_for(|acked| *acked >= through);
+        let acked = *timeout(DEADLINE, reached).await.unwrap().unwrap();
+        self.journal.remove_through(acked).unwrap();
+    }
+}
+
+/// Numbers of the spool's frames in the recorder's log, in its order.
+fn received(dir: &Path) -> Vec<u64> {
+    let entries = journal::scan(&dir.join("log")).unwrap().map(Result::unwrap);
+    let frames = entries.filter_map(|entry| match entry {
+        Entry::Frame(frame, _) if frame.kind == FrameKind::Received => Some(frame),
+        Entry::Frame(..) | Entry::Segment(_) => None,
+    });
+    frames
+        .map(|frame| {
+            let received = Received::decode(&frame.payload[..]).unwrap();
+            let mut bytes = BytesMut::from(&received.frame[..]);
+            Frame::decode(&mut bytes, 1 << 20).unwrap().unwrap().0.number
+        })
+        .collect()
+}
