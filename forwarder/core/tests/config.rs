@@ -222,6 +222,34 @@ fn every_input_of_the_fuzzers_corpus_is_taken_or_refused() {
     }
 }
 
+#[test]
+fn more_services_or_rules_than_the_bound_are_refused() {
+    let services = |count: usize| -> String {
+        let one = |n| {
+            format!(
+                "[[service]]\nname = \"s{n}\"\nlisten = [\"127.0.0.1:{}\"]\ntarget = [\"10.0.0.1:1\"]\n",
+                n + 1
+            )
+        };
+        (0..count).map(one).collect()
+    };
+    let rules = |count: usize| -> String {
+        let one = |n| {
+            format!(
+                "[[rule]]\nname = \"r{n}\"\naction = \"pass\"\nfrom = [\"10.0.{}.{}\"]\n",
+                n / 256,
+                n % 256
+            )
+        };
+        (0..count).map(one).collect()
+    };
+    let parse = |source: String| Config::parse(&source, "f", &environment());
+    assert!(parse(services(1024) + &rules(4096)).is_ok());
+    let faults = parse(services(1025) + &rules(4097)).unwrap_err();
+    let told: Vec<_> = faults.list.iter().map(|fault| fault.message.as_str()).collect();
+    assert_eq!(told, ["there are more than 1024 services", "there are more than 4096 rules"]);
+}
+
 fn all_sources() -> Vec<String> {
     let files = files("valid").into_iter().chain(files("invalid"));
     files.map(|file| fs::read_to_string(file).unwrap()).collect()

@@ -15,6 +15,7 @@ use super::quantity;
 #[derive(Debug)]
 pub struct Document<'d> {
     root: Spanned<DeTable<'d>>,
+    keys: &'static [&'static str],
 }
 
 impl<'d> Document<'d> {
@@ -28,12 +29,18 @@ impl<'d> Document<'d> {
                                 double quotes: \"text\"";
             findings.fault(span, Refusal::new(message, HELP));
         }
-        Self { root }
+        Self { root, keys: &[] }
+    }
+
+    /// Names every key by its path (`section.key`), so that one in a wrong place can be told where
+    /// it belongs: a key behind a `[section]` is in it, which is easily forgotten.
+    pub fn with_keys(self, keys: &'static [&'static str]) -> Self {
+        Self { keys, ..self }
     }
 
     /// The top of the file.
     pub fn root(&self) -> Section<'_> {
-        Section::new(String::new(), None, self.root.get_ref())
+        Section::new(String::new(), None, self.root.get_ref(), self.keys)
     }
 }
 
@@ -47,11 +54,18 @@ pub struct Section<'d> {
     table: &'d DeTable<'d>,
     known: Vec<&'static str>,
     later: Vec<&'static str>,
+    /// See [`Document::with_keys`].
+    all: &'static [&'static str],
 }
 
 impl<'d> Section<'d> {
-    fn new(path: String, span: Option<Range<usize>>, table: &'d DeTable<'d>) -> Self {
-        Self { path, span, table, known: Vec::new(), later: Vec::new() }
+    fn new(
+        path: String,
+        span: Option<Range<usize>>,
+        table: &'d DeTable<'d>,
+        all: &'static [&'static str],
+    ) -> Self {
+        Self { path, span, table, known: Vec::new(), later: Vec::new(), all }
     }
 
     /// Says that the table as a whole is wrong.
@@ -71,7 +85,12 @@ impl<'d> Section<'d> {
     pub fn get(&mut self, key: &'static str) -> Option<Value<'d>> {
         self.known.push(key);
         let value = self.table.get(key)?;
-        Some(Value { path: join(&self.path, key), span: value.span(), value: value.get_ref() })
+        Some(Value {
+            path: join(&self.path, key),
+            span: value.span(),
+            value: value.get_ref(),
+            all: self.all,
+        })
     }
 
     /// The value of `key`; its absence is a fault with `help`.
@@ -122,7 +141,8 @@ impl<'d> Section<'d> {
             };
             let help = match nearest(name, self.known.iter().chain(&self.later)) {
                 Some(near) => format!("did you mean {near}?"),
-                None => format!("keys {here} are: {}", self.known.join(", ")),
+                None => belongs(name, self.all)
+                    .unwrap_or_else(|| format!("keys {here} are: {}", self.known.join(", "))),
             };
             findings.fault(key.span(), Refusal::new(format!("{path} is not a key"), help));
         }
@@ -131,6 +151,16 @@ impl<'d> Section<'d> {
 
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Where else a key of this name would be right.
+fn belongs(name: &str, all: &[&str]) -> Option<String> {
+    let parts = all.iter().map(|path| path.rsplit_once('.').unwrap_or(("", path)));
+    let (section, _) = parts.into_iter().find(|(_, key)| *key == name)?;
+    Some(match section {
+        "" => format!("{name} belongs at the top of the file, before the first [section]"),
+        _ => format!("did you mean {section}.{name}?"),
+    })
 }
 
 /// The key that `name` is most likely a misspelling of.
@@ -147,6 +177,8 @@ pub struct Value<'d> {
     path: String,
     span: Range<usize>,
     value: &'d DeValue<'d>,
+    /// See [`Document::with_keys`].
+    all: &'static [&'static str],
 }
 
 impl<'d> Value<'d> {
@@ -271,6 +303,7 @@ impl<'d> Value<'d> {
             path: self.path.clone(),
             span: member.span(),
             value: member.get_ref(),
+            all: self.all,
         };
         Some(members.iter().map(member).collect())
     }
@@ -282,7 +315,7 @@ impl<'d> Value<'d> {
             self.wrong_type("a table", &help, findings);
             return None;
         };
-        Some(Section::new(self.path.clone(), Some(self.span()), table))
+        Some(Section::new(self.path.clone(), Some(self.span()), table, self.all))
     }
 }
 
@@ -336,6 +369,18 @@ x = 1
             root.get("b");
         });
         insta::assert_snapshot!(told);
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_told_where_it_belongs() {
+        let text = "[inner]\nnode = 1\nspool = 2\n";
+        let mut faults = Findings::new(text);
+        let document = Document::parse(text, &mut faults).with_keys(&["node", "recorder.spool"]);
+        let mut root = document.root();
+        root.section("inner", &mut faults).unwrap().finish(&mut faults);
+        let told = faults.into_diagnostics("some.toml").to_string();
+        assert!(told.contains("node belongs at the top of the file, before the first"), "{told}");
+        assert!(told.contains("did you mean recorder.spool?"), "{told}");
     }
 
     #[test]

@@ -12,6 +12,13 @@ use super::leaf::Leaf;
 use super::raw::{Action, File, Rule, Service};
 use super::{Environment, Listener, Target};
 
+/// Most services of a file.
+const MAX_SERVICES: usize = 1024;
+
+/// Most rules of a file. Their names and those of the services go to the counter table's name
+/// area, which holds them all unless they are long.
+const MAX_RULES: usize = 4096;
+
 /// Reports every such fault.
 pub(super) fn check(file: &File, environment: &Environment, findings: &mut Findings<'_>) {
     node(file, environment, findings);
@@ -35,6 +42,11 @@ fn services(file: &File, findings: &mut Findings<'_>) {
         let help = "write [[service]] with name, listen and target";
         findings.fault_of_file(Refusal::new("there is no service: nothing to forward", help));
     }
+    if let Some(one_more) = file.services.get(MAX_SERVICES) {
+        let message = format!("there are more than {MAX_SERVICES} services");
+        let help = "give services with the same targets one [[service]] with several listeners";
+        findings.fault(one_more.span.clone(), Refusal::new(message, help));
+    }
     for service in &file.services {
         let span = || service.span.clone();
         missing(&service.name, "service.name", "write name = \"web\"", span(), findings);
@@ -45,6 +57,11 @@ fn services(file: &File, findings: &mut Findings<'_>) {
 }
 
 fn rules(file: &File, findings: &mut Findings<'_>) {
+    if let Some(one_more) = file.rules.get(MAX_RULES) {
+        let message = format!("there are more than {MAX_RULES} rules");
+        let help = "give networks with the same verdict one [[rule]] with several networks";
+        findings.fault(one_more.span.clone(), Refusal::new(message, help));
+    }
     for rule in &file.rules {
         let span = || rule.span.clone();
         missing(&rule.name, "rule.name", "write name = \"everyone\"", span(), findings);
@@ -233,7 +250,7 @@ fn loops(file: &File, environment: &Environment, findings: &mut Findings<'_>) {
     for service in &file.services {
         look(service.target.entries(), &transports([service].into_iter()));
     }
-    for rule in &file.rules {
+    for rule in file.rules.iter().filter(|rule| !rule.target.entries().is_empty()) {
         let services = file.services.iter().filter(|service| applies(rule, service));
         look(rule.target.entries(), &transports(services));
     }
@@ -250,11 +267,11 @@ fn transports<'a>(services: impl Iterator<Item = &'a Service>) -> Vec<Transport>
 }
 
 fn reaches(target: &Target, listener: Listener, environment: &Environment) -> bool {
+    const LOCALHOST: [IpAddr; 2] =
+        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let (addresses, port) = match target {
-        Target::Address(address) => (vec![address.ip()], address.port()),
-        Target::Name(name, port) if name == "localhost" => {
-            (vec![IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)], *port)
-        }
+        Target::Address(address) => (&[address.ip()][..], address.port()),
+        Target::Name(name, port) if name == "localhost" => (&LOCALHOST[..], *port),
         // What a name stands for may change at any time: the relay looks when it dials.
         Target::Name(..) => return false,
     };

@@ -18,15 +18,21 @@ pub(super) fn warn(config: &Config, file: &File, findings: &mut Findings<'_>) {
 type Decided = HashMap<IpNet, usize>;
 
 fn unreached_rules(config: &Config, file: &File, findings: &mut Findings<'_>) {
+    let mut services_of: Vec<Vec<usize>> = vec![Vec::new(); config.rules.len()];
+    for service in 0..config.services.len() {
+        for rule in config.rules_of(service) {
+            services_of[*rule].push(service);
+        }
+    }
+    // A rule for every service is kept once, or many rules and services would fill the memory.
+    let mut everywhere = Decided::new();
     let mut decided: Vec<Decided> = vec![Decided::new(); config.services.len()];
-    for (index, rule) in config.rules.iter().enumerate() {
-        let services: Vec<usize> = (0..config.services.len())
-            .filter(|service| config.rules_of(*service).contains(&index))
-            .collect();
+    for (index, (rule, services)) in config.rules.iter().zip(services_of).enumerate() {
         let nets = networks(rule);
         let covering: Option<Vec<usize>> = services
             .iter()
-            .flat_map(|service| nets.iter().map(|net| covering_rule(&decided[*service], *net)))
+            .flat_map(|service| nets.iter().map(|net| (&decided[*service], *net)))
+            .map(|(own, net)| covering_rule(&everywhere, net).or_else(|| covering_rule(own, net)))
             .collect();
         if let Some(covering) = covering.filter(|covering| !covering.is_empty()) {
             let first = deciders(config, file, covering, findings);
@@ -34,9 +40,14 @@ fn unreached_rules(config: &Config, file: &File, findings: &mut Findings<'_>) {
             let help = "move it up, or remove it";
             findings.warning(file.rules[index].span.clone(), Refusal::new(message, help));
         }
-        for service in services {
+        let own = decided.iter_mut().enumerate().filter(|(service, _)| services.contains(service));
+        let maps: Vec<&mut Decided> = match rule.services.is_empty() {
+            true => vec![&mut everywhere],
+            false => own.map(|(_, map)| map).collect(),
+        };
+        for map in maps {
             for net in &nets {
-                decided[service].entry(*net).or_insert(index);
+                map.entry(*net).or_insert(index);
             }
         }
     }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::leaf::Leaf;
 use super::raw::{self, File};
 use super::{
-    Accounting, Action, Config, Environment, Pass, Recorder, Rule, Service, Target, Timeouts,
+    Accounting, Action, Config, Environment, KEYS, Pass, Recorder, Rule, Service, Target, Timeouts,
 };
 use super::{check, reach};
 
@@ -24,7 +24,7 @@ impl Config {
     /// What is only doubtful is in [`Config::warnings`].
     pub fn parse(source: &str, file: &str, environment: &Environment) -> Result<Self, Diagnostics> {
         let mut malformed = Findings::new(source);
-        let document = Document::parse(source, &mut malformed);
+        let document = Document::parse(source, &mut malformed).with_keys(KEYS);
         let mut findings = Findings::new(source);
         let raw = File::read(&document, &mut findings);
         if malformed.has_faults() {
