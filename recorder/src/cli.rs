@@ -42,7 +42,7 @@ FILES
   /etc/weir/recorder.toml   the configuration
   /var/lib/weir             the data directory
 
-docs/recorder.md explains every key, and says what lies where in the data directory.";
+docs/configuration.md explains every key, docs/recorder.md the data directory.";
 
 /// The command line.
 #[derive(Debug, Parser)]

@@ -366,6 +366,31 @@ rotate = { size = "10 MiB", every = "1m" }
     }
 
     #[test]
+    fn the_documented_keys_are_the_keys() {
+        let page = include_str!("../../docs/configuration.md");
+        let section = page.split("## recorder.toml").nth(1).unwrap();
+        let documented: Vec<_> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(key, _)| key)
+            .collect();
+        assert_eq!(documented, KEYS);
+    }
+
+    #[test]
+    fn a_file_with_every_key_is_taken() {
+        let value = |key: &str| match key {
+            "data" | "admin.socket" => "\"/x\"",
+            "listen" => "[\"unix:/y\"]",
+            "allow" => "[]",
+            "capture.rotate.size" => "\"1 MiB\"",
+            _ => "\"1m\"",
+        };
+        let lines = KEYS.map(|key| format!("{key} = {}\n", value(key)));
+        Config::parse("recorder.toml", &lines.concat()).unwrap();
+    }
+
+    #[test]
     fn every_fault_of_a_file_is_told_in_one_run() {
         let text = r#"
 data = ""

@@ -127,10 +127,18 @@ const DATA_MODE: u32 = 0o751;
 pub struct Group(Option<u32>);
 
 impl Group {
-    /// The group of this name in `/etc/group`.
+    /// The group of this name in `/etc/group`, if it is one of ours. That it is not is a warning.
     pub fn find(name: &str) -> Self {
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-        Self(number_of(&groups, name))
+        let Some(gid) = number_of(&groups, name) else {
+            tracing::warn!("there is no group {name}: what it could read, only our own user can");
+            return Self::nobody();
+        };
+        if !is_ours(gid) {
+            tracing::warn!("our user is not in the group {name}: the group will not read anything");
+            return Self::nobody();
+        }
+        Self(Some(gid))
     }
 
     /// Nobody but ourselves may read.
@@ -138,16 +146,10 @@ impl Group {
         Self(None)
     }
 
-    /// Whether there is such a group.
-    pub const fn exists(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Lets the group read a file.
     ///
     /// # Errors
-    /// The owner or mode of the file cannot be changed. That the group is not one of ours is no
-    /// error: the file then stays closed to it.
+    /// The owner or mode of the file cannot be changed.
     pub fn admit_file(&self, path: &Path) -> io::Result<()> {
         self.admit(path, FILE_MODE)
     }
@@ -158,15 +160,16 @@ impl Group {
     /// As [`Self::admit_file`].
     pub fn admit(&self, path: &Path, mode: u32) -> io::Result<()> {
         let Some(gid) = self.0 else { return Ok(()) };
-        match chown(path, None, Some(gid)) {
-            Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode)),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                tracing::debug!(path = %path.display(), gid, "we are not in the group: it may not read");
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        chown(path, None, Some(gid))?;
+        fs::set_permissions(path, Permissions::from_mode(mode))
     }
+}
+
+/// Whether we may give files to the group.
+fn is_ours(gid: u32) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    let ours = rustix::process::getgroups().unwrap_or_default();
+    root || rustix::process::getegid().as_raw() == gid || ours.iter().any(|g| g.as_raw() == gid)
 }
 
 /// The number of the user or group `name` in `list`, the content of `/etc/passwd` or `/etc/group`.

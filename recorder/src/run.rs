@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::admin::{Server, State};
 use crate::capture::{self, CaptureWriter};
 use crate::config::Config;
-use crate::data_dir::{DataDir, GROUP, Group};
+use crate::data_dir::{DataDir, Group};
 use crate::exit::{Exit, Failure};
 use crate::ingest::{self, BindError, Bound, Ingest};
 use crate::load;
@@ -35,9 +35,6 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let config = load::config(file)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let data = DataDir::claim(&config.data)?;
-    if !data.group().exists() {
-        tracing::warn!("there is no group {GROUP:?}: only our own user can read the account");
-    }
     let publisher = Publisher::open(data.path(), *data.group()).map_err(unpublishable)?;
     let log = open_log(&data, &publisher)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
