@@ -18,6 +18,10 @@ const KEEPALIVE_PROBES: u32 = 4;
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
+/// The receive buffer asked for on sockets to UDP targets, in bytes: room for a burst of replies.
+/// The kernel takes memory only for what waits to be read.
+const UDP_RECEIVE_BUFFER: usize = 1024 * 1024;
+
 /// How relayed connections detect a peer that vanished.
 pub(crate) fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
@@ -80,10 +84,22 @@ pub(crate) fn udp(target: SocketAddr) -> Result<UdpSocket, DialFailure> {
             Some(Protocol::UDP),
         )?;
         forwarder_sys::option::allow_fragments(&socket, target.ip())?;
+        enlarge_receive_buffer(&socket, UDP_RECEIVE_BUFFER)?;
         socket.connect(&target.into())?;
         UdpSocket::from_std(socket.into())
     };
     connect().map_err(|error| failure(&error))
+}
+
+/// Asks for room to receive. Beyond the system's limit only a privileged process may go; others get
+/// the limit.
+///
+/// # Errors
+/// What setsockopt(2) gives.
+pub(crate) fn enlarge_receive_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+    let exact = i32::try_from(bytes).unwrap_or(i32::MAX);
+    forwarder_sys::option::force_receive_buffer(socket, exact)
+        .or_else(|_| socket.set_recv_buffer_size(bytes))
 }
 
 /// Whether an address is this machine's own: only such an address can be bound.

@@ -159,18 +159,11 @@ fn open(transport: Transport, address: SocketAddr) -> io::Result<Socket> {
         Transport::Udp => {
             forwarder_sys::option::enable_packet_info(&socket, address.ip())?;
             forwarder_sys::option::allow_fragments(&socket, address.ip())?;
-            enlarge_receive_buffer(&socket)?;
+            dial::enlarge_receive_buffer(&socket, UDP_RECEIVE_BUFFER)?;
             socket.bind(&address.into())?;
         }
     }
     Ok(socket)
-}
-
-fn enlarge_receive_buffer(socket: &Socket) -> io::Result<()> {
-    let bytes = i32::try_from(UDP_RECEIVE_BUFFER).unwrap_or(i32::MAX);
-    // Beyond the system's limit only a privileged process may go; others get the limit.
-    forwarder_sys::option::force_receive_buffer(socket, bytes)
-        .or_else(|_| socket.set_recv_buffer_size(UDP_RECEIVE_BUFFER))
 }
 
 fn warn_of_a_poor_buffer(listener: Listener, sockets: &[Socket]) {
