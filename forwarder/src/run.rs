@@ -22,7 +22,7 @@ use crate::accounting::{self, Account, JournalThread};
 use crate::admin::Reloaded;
 use crate::admin::inside::{Inside, RELOAD_QUEUE, ReloadWish};
 use crate::admin::server::Server;
-use crate::capture::CaptureLane;
+use crate::capture::{self, CaptureSender};
 use crate::clock::Clock;
 use crate::exit::{Exit, Failure};
 use crate::link::accounting::{AccountingLane, Settings};
@@ -95,6 +95,7 @@ struct Forwarder {
     relay: Relay,
     journal: JournalThread,
     link: AccountingLane,
+    capture: CaptureSender,
     /// Tells the journal thread what the recorder has acknowledged.
     acknowledging: JoinHandle<()>,
     admin: JoinHandle<()>,
@@ -117,7 +118,8 @@ impl Forwarder {
         let (account, journal) =
             accounting::start(&config, clock).map_err(|error| Failure::new(error.exit(), error))?;
         let (link, acknowledging) = start_link(&config, &account, &journal, clock);
-        let relay = Relay::start(&config, bindings, account.clone(), CaptureLane::default(), clock)
+        let capture = start_capture(&config, &account);
+        let relay = Relay::start(&config, bindings, account.clone(), capture.lane(), clock)
             .map_err(|error| Failure::new(Exit::Io, error))?;
         let live = Arc::new(Live::new(file, config));
         live.set_bound(relay.bound());
@@ -133,7 +135,7 @@ impl Forwarder {
             reloads: wishes,
         };
         let admin = tokio::spawn(server.serve(move |request| inside.clone().answer(request)));
-        Ok(Self { live, relay, journal, link, acknowledging, admin, reloads })
+        Ok(Self { live, relay, journal, link, capture, acknowledging, admin, reloads })
     }
 
     /// Serves until a signal says stop.
@@ -207,8 +209,12 @@ impl Forwarder {
             if !self.journal.finish().await {
                 tracing::warn!("the spool is full: the last rows wait for the next start");
             }
-            if !self.link.stop().await {
+            let (sent, captured) = tokio::join!(self.link.stop(), self.capture.stop());
+            if !sent {
                 tracing::info!("the rest of the account waits in the spool for the recorder");
+            }
+            if !captured {
+                tracing::warn!("the recorder did not take the last captured payload: it is lost");
             }
         };
         tokio::select! {
@@ -245,6 +251,16 @@ fn start_link(
         }
     });
     (link, acknowledging)
+}
+
+fn start_capture(config: &Config, account: &Account) -> CaptureSender {
+    let settings = capture::Settings {
+        socket: config.recorder.socket.clone(),
+        node: config.node.clone(),
+        boot: account.boot(),
+    };
+    let counting = account.clone();
+    CaptureSender::start(settings, move |bytes| counting.capture_dropped(bytes))
 }
 
 /// systemd, if it started us.
