@@ -4,6 +4,11 @@
 //! rows for one (extent) are one: a recorder that died between indexing a file and naming it indexes
 //! it again.
 
+mod block;
+mod copy;
+mod payload;
+mod source;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -120,10 +125,19 @@ pub fn export(
     output: Output,
     out: &mut dyn Write,
 ) -> Result<Exported, PcapError> {
-    let nothing = captured.extents.is_empty();
-    drop((data, output, out));
-    if nothing {
+    if captured.extents.is_empty() {
         return Err(PcapError::NotCaptured(captured.session));
     }
-    Ok(Exported::default())
+    match output {
+        Output::Pcapng => copy::pcapng(data, captured, out),
+        Output::Pcap => copy::pcap(data, captured, out),
+        Output::Payload(side) => payload::write(data, captured, side, out),
+    }
+}
+
+impl Exported {
+    fn add(&mut self, payload: &[u8]) {
+        self.packets += 1;
+        self.payload_bytes += u64::try_from(payload.len()).unwrap_or_default();
+    }
 }

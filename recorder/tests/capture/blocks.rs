@@ -7,7 +7,7 @@ const ENHANCED_PACKET: u32 = 6;
 const FRAME_AT: usize = 28;
 
 /// The blocks of a little-endian file.
-pub fn read(file: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn read(file: &Path) -> Vec<Vec<u8>> {
     let bytes = std::fs::read(file).unwrap();
     let mut rest = &bytes[..];
     let mut blocks = Vec::new();
@@ -21,21 +21,21 @@ pub fn read(file: &Path) -> Vec<Vec<u8>> {
 }
 
 /// Writes blocks as `name` beside `file`.
-pub fn write(file: &Path, name: &str, blocks: &[Vec<u8>]) -> PathBuf {
+pub(crate) fn write(file: &Path, name: &str, blocks: &[Vec<u8>]) -> PathBuf {
     let path = file.with_file_name(name);
     std::fs::write(&path, blocks.concat()).unwrap();
     path
 }
 
 /// The frame of a packet block.
-pub fn frame(block: &mut [u8]) -> Option<&mut [u8]> {
+pub(crate) fn frame(block: &mut [u8]) -> Option<&mut [u8]> {
     let is_packet = u32::from_le_bytes(block[..4].try_into().unwrap()) == ENHANCED_PACKET;
     let len = usize::try_from(u32::from_le_bytes(block[20..24].try_into().unwrap())).unwrap();
     is_packet.then(|| &mut block[FRAME_AT..FRAME_AT + len])
 }
 
 /// The numbers of the packet blocks whose frames have at least `len` bytes.
-pub fn packets(blocks: &mut [Vec<u8>], len: usize) -> Vec<usize> {
+pub(crate) fn packets(blocks: &mut [Vec<u8>], len: usize) -> Vec<usize> {
     let numbered = blocks.iter_mut().enumerate();
     numbered
         .filter_map(|(number, block)| frame(block).filter(|f| f.len() >= len).map(|_| number))

@@ -21,30 +21,30 @@ use tokio::task::JoinHandle;
 use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
-pub const NODE: &str = "edge-1";
-pub const BOOT: &str = "k3f9x2ab";
+pub(crate) const NODE: &str = "edge-1";
+pub(crate) const BOOT: &str = "k3f9x2ab";
 /// 2026-09-21T14:13:20.123456789Z
-pub const START_NS: i64 = 1_790_000_000_123_456_789;
+pub(crate) const START_NS: i64 = 1_790_000_000_123_456_789;
 /// Ports that tshark is told to take for plain data.
-pub const TCP_PORT: u16 = 2222;
-pub const UDP_PORT: u16 = 5300;
+pub(crate) const TCP_PORT: u16 = 2222;
+pub(crate) const UDP_PORT: u16 = 5300;
 const MOMENT: Duration = Duration::from_secs(20);
 const CHUNK: usize = MAX_CAPTURE_PAYLOAD - 1024;
 
 /// A running capture on a data directory.
-pub struct Recorder {
-    pub data: PathBuf,
+pub(crate) struct Recorder {
+    pub(crate) data: PathBuf,
     log: Log,
     capture: CaptureWriter,
 }
 
 impl Recorder {
-    pub async fn start(data: &Path) -> Self {
+    pub(crate) async fn start(data: &Path) -> Self {
         let rotate = Rotate { size_bytes: 1 << 30, every: Duration::from_secs(900) };
         Self::start_with(data, rotate).await
     }
 
-    pub async fn start_with(data: &Path, rotate: Rotate) -> Self {
+    pub(crate) async fn start_with(data: &Path, rotate: Rotate) -> Self {
         let (log, _) = Log::start(data, &[]).unwrap();
         let recovered = recover(data, &log.handle()).await.unwrap();
         let settings = Settings { data: data.to_owned(), rotate };
@@ -52,16 +52,16 @@ impl Recorder {
         Self { data: data.to_owned(), log, capture }
     }
 
-    pub fn captures(&self) -> Captures {
+    pub(crate) fn captures(&self) -> Captures {
         self.capture.handle()
     }
 
     /// Connects a forwarder of the usual boot.
-    pub fn connect(&self) -> Forwarder {
+    pub(crate) fn connect(&self) -> Forwarder {
         self.connect_as(BOOT)
     }
 
-    pub fn connect_as(&self, boot: &str) -> Forwarder {
+    pub(crate) fn connect_as(&self, boot: &str) -> Forwarder {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let captures = self.captures();
         let boot: BootId = boot.parse().unwrap();
@@ -75,7 +75,7 @@ impl Recorder {
     }
 
     /// Stops and gives every row of the index that the log holds.
-    pub async fn stop(self) -> Vec<Capture> {
+    pub(crate) async fn stop(self) -> Vec<Capture> {
         let Self { log, capture, .. } = self;
         tokio::task::spawn_blocking(move || capture.stop()).await.unwrap();
         let rows = rows_in(&log.handle()).await;
@@ -83,13 +83,13 @@ impl Recorder {
         rows
     }
 
-    pub fn handle(&self) -> LogHandle {
+    pub(crate) fn handle(&self) -> LogHandle {
         self.log.handle()
     }
 }
 
 /// The `captures` rows in the log.
-pub async fn rows_in(log: &LogHandle) -> Vec<Capture> {
+pub(crate) async fn rows_in(log: &LogHandle) -> Vec<Capture> {
     let mut rows = Vec::new();
     for segment in log.seal().await.unwrap() {
         let mut reader = journal::SegmentReader::open(&segment.path).unwrap();
@@ -103,26 +103,26 @@ pub async fn rows_in(log: &LogHandle) -> Vec<Capture> {
 }
 
 /// The capture lane of a forwarder.
-pub struct Forwarder {
+pub(crate) struct Forwarder {
     frames: Framed<UnixStream, FrameCodec>,
     serving: JoinHandle<()>,
-    pub now_ns: i64,
+    pub(crate) now_ns: i64,
     sessions: HashMap<u64, PerDirection<u64>>,
     credit: u64,
 }
 
 /// What is announced of a session.
-pub struct Opening<'a> {
-    pub number: u64,
-    pub service: &'a str,
-    pub transport: &'a str,
-    pub client: &'a str,
-    pub listen: &'a str,
-    pub mode: &'a str,
-    pub resumed: Option<PerDirection<u64>>,
+pub(crate) struct Opening<'a> {
+    pub(crate) number: u64,
+    pub(crate) service: &'a str,
+    pub(crate) transport: &'a str,
+    pub(crate) client: &'a str,
+    pub(crate) listen: &'a str,
+    pub(crate) mode: &'a str,
+    pub(crate) resumed: Option<PerDirection<u64>>,
 }
 
-pub fn tcp(number: u64, client: &str) -> Opening<'_> {
+pub(crate) fn tcp(number: u64, client: &str) -> Opening<'_> {
     let listen = if client.starts_with('[') { "[2001:db8::7]:2222" } else { "198.51.100.7:2222" };
     Opening {
         number,
@@ -135,12 +135,12 @@ pub fn tcp(number: u64, client: &str) -> Opening<'_> {
     }
 }
 
-pub fn udp(number: u64, client: &str) -> Opening<'_> {
+pub(crate) fn udp(number: u64, client: &str) -> Opening<'_> {
     let listen = if client.starts_with('[') { "[2001:db8::7]:5300" } else { "198.51.100.7:5300" };
     Opening { transport: "udp", listen, ..tcp(number, client) }
 }
 
-pub fn session(number: u64) -> String {
+pub(crate) fn session(number: u64) -> String {
     SessionId { boot: BOOT.parse().unwrap(), number }.to_string()
 }
 
@@ -150,11 +150,11 @@ impl Forwarder {
         self.now_ns
     }
 
-    pub async fn send(&mut self, frame: &Frame) {
+    pub(crate) async fn send(&mut self, frame: &Frame) {
         self.frames.feed(frame).await.unwrap();
     }
 
-    pub async fn open(&mut self, opening: Opening<'_>) {
+    pub(crate) async fn open(&mut self, opening: Opening<'_>) {
         let ts_start_ns = self.tick();
         let at = opening.resumed.unwrap_or_default();
         self.sessions.insert(opening.number, at);
@@ -177,12 +177,18 @@ impl Forwarder {
     }
 
     /// Payload of one read, or one datagram.
-    pub async fn data(&mut self, number: u64, direction: Direction, bytes: &[u8]) {
+    pub(crate) async fn data(&mut self, number: u64, direction: Direction, bytes: &[u8]) {
         self.data_cut(number, direction, bytes, bytes.len()).await;
     }
 
     /// Payload of one read of which only the first `keep` bytes are sent.
-    pub async fn data_cut(&mut self, number: u64, direction: Direction, bytes: &[u8], keep: usize) {
+    pub(crate) async fn data_cut(
+        &mut self,
+        number: u64,
+        direction: Direction,
+        bytes: &[u8],
+        keep: usize,
+    ) {
         for (index, chunk) in chunks(bytes).enumerate() {
             let kept = keep.saturating_sub(index * CHUNK).min(chunk.len());
             let time_ns = self.tick();
@@ -202,7 +208,7 @@ impl Forwarder {
     }
 
     /// Payload that never arrives.
-    pub fn lose(&mut self, number: u64, direction: Direction, bytes: u64) {
+    pub(crate) fn lose(&mut self, number: u64, direction: Direction, bytes: u64) {
         self.sessions.get_mut(&number).unwrap()[direction] += bytes;
     }
 
@@ -220,7 +226,7 @@ impl Forwarder {
         }
     }
 
-    pub async fn mark(&mut self, number: u64, direction: Direction, kind: MarkKind) {
+    pub(crate) async fn mark(&mut self, number: u64, direction: Direction, kind: MarkKind) {
         let mark = CaptureMark {
             session_no: number,
             down: direction == Direction::Down,
@@ -231,7 +237,7 @@ impl Forwarder {
         self.send(&Frame::message(FrameKind::CaptureMark, 0, &mark)).await;
     }
 
-    pub async fn end(&mut self, number: u64, reason: EndReason) {
+    pub(crate) async fn end(&mut self, number: u64, reason: EndReason) {
         let received = self.sessions[&number];
         let end = CaptureEnd {
             session_no: number,
@@ -247,14 +253,14 @@ impl Forwarder {
     }
 
     /// Both FINs, the client's first, and the end.
-    pub async fn finish(&mut self, number: u64) {
+    pub(crate) async fn finish(&mut self, number: u64) {
         self.mark(number, Direction::Up, MarkKind::Fin).await;
         self.mark(number, Direction::Down, MarkKind::Fin).await;
         self.end(number, EndReason::Done).await;
     }
 
     /// Waits until everything that was said has been heard.
-    pub async fn flush(&mut self) {
+    pub(crate) async fn flush(&mut self) {
         self.send(&Frame::empty(FrameKind::Ping)).await;
         self.frames.flush().await.unwrap();
         loop {
@@ -268,14 +274,14 @@ impl Forwarder {
     }
 
     /// Says goodbye and waits until the recorder has closed.
-    pub async fn hang_up(mut self) {
+    pub(crate) async fn hang_up(mut self) {
         self.flush().await;
         drop(self.frames);
         self.serving.await.unwrap();
     }
 
     /// The recorder's refusal.
-    pub async fn refusal(mut self) -> Reject {
+    pub(crate) async fn refusal(mut self) -> Reject {
         self.frames.flush().await.unwrap();
         let reject = loop {
             let answer = tokio::time::timeout(MOMENT, self.frames.next()).await;
@@ -289,7 +295,7 @@ impl Forwarder {
     }
 
     /// Puts bytes on the wire that are no frame.
-    pub async fn babble(&mut self, bytes: &[u8]) {
+    pub(crate) async fn babble(&mut self, bytes: &[u8]) {
         use tokio::io::AsyncWriteExt;
         self.frames.flush().await.unwrap();
         self.frames.get_mut().write_all(&BytesMut::from(bytes)).await.unwrap();
@@ -302,7 +308,7 @@ fn chunks(bytes: &[u8]) -> Box<dyn Iterator<Item = &[u8]> + Send + '_> {
 }
 
 /// Bytes that look random and are the same for the same seed.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut byte = || {
         state ^= state << 13;
@@ -314,14 +320,14 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// The only capture file of a service.
-pub fn only_file(data: &Path, service: &str) -> PathBuf {
+pub(crate) fn only_file(data: &Path, service: &str) -> PathBuf {
     let mut files = files(data, service);
     assert_eq!(files.len(), 1, "{files:?}");
     files.remove(0)
 }
 
 /// The capture files of a service, oldest first.
-pub fn files(data: &Path, service: &str) -> Vec<PathBuf> {
+pub(crate) fn files(data: &Path, service: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![data.join("captures").join(service)];
     while let Some(directory) = directories.pop() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What a check found wrong.
-pub type Verdict = Result<(), String>;
+pub(crate) type Verdict = Result<(), String>;
 
 const CHECKSUMS: [&str; 6] = [
     "-o",
@@ -23,7 +23,7 @@ const BAD: &str = "(_ws.expert.severity >= 6291456 && !(tcp.flags.reset==1)) || 
                    || tcp.analysis.out_of_order";
 
 /// Runs a tool; its standard output, or what it complained about.
-pub fn run(tool: &str, args: &[&str]) -> Result<String, String> {
+pub(crate) fn run(tool: &str, args: &[&str]) -> Result<String, String> {
     let output = Command::new(tool).args(args).env("TZ", "UTC").output();
     let output = output.unwrap_or_else(|error| {
         panic!("cannot run {tool}: {error}. Please type: sudo apt-get install tshark tcpdump")
@@ -45,7 +45,7 @@ fn text(path: &Path) -> &str {
 }
 
 /// Runs tshark over a file.
-pub fn tshark(file: &Path, args: &[&str]) -> Result<String, String> {
+pub(crate) fn tshark(file: &Path, args: &[&str]) -> Result<String, String> {
     let mut all = vec!["-n", "-r", text(file)];
     all.extend(PLAIN_DATA);
     all.extend(args);
@@ -53,7 +53,11 @@ pub fn tshark(file: &Path, args: &[&str]) -> Result<String, String> {
 }
 
 /// The distinct lines of a field listing, sorted, each with how often it occurs.
-pub fn tally(file: &Path, filter: &str, fields: &[&str]) -> Result<Vec<(String, usize)>, String> {
+pub(crate) fn tally(
+    file: &Path,
+    filter: &str,
+    fields: &[&str],
+) -> Result<Vec<(String, usize)>, String> {
     let mut args = vec!["-2", "-Y", filter, "-T", "fields"];
     args.extend(CHECKSUMS);
     for field in fields {
@@ -75,21 +79,21 @@ fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> 
 }
 
 /// 1: the tools read it to its end.
-pub fn readable(file: &Path) -> Verdict {
+pub(crate) fn readable(file: &Path) -> Verdict {
     run("capinfos", &[text(file)])?;
     tshark(file, &["-q", "-z", "io,phs"])?;
     Ok(())
 }
 
 /// 2: nothing to complain about.
-pub fn clean(file: &Path) -> Verdict {
+pub(crate) fn clean(file: &Path) -> Verdict {
     let mut args = vec!["-2", "-Y", BAD];
     args.extend(CHECKSUMS);
     expect("complaints", tshark(file, &args)?, String::new())
 }
 
 /// 3: the payload of one direction, segment by segment.
-pub fn tcp_payload(file: &Path, stream: &str, source: u16) -> Result<Vec<u8>, String> {
+pub(crate) fn tcp_payload(file: &Path, stream: &str, source: u16) -> Result<Vec<u8>, String> {
     let filter = format!("tcp.stream=={stream} && tcp.srcport=={source} && tcp.len>0");
     let desegment = "tcp.desegment_tcp_streams:FALSE";
     let lines =
@@ -98,7 +102,7 @@ pub fn tcp_payload(file: &Path, stream: &str, source: u16) -> Result<Vec<u8>, St
 }
 
 /// 4: what a user sees who follows the stream: up, and down.
-pub fn follow(file: &Path, stream: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
+pub(crate) fn follow(file: &Path, stream: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
     let text = tshark(file, &["-q", "-z", &format!("follow,tcp,raw,{stream}")])?;
     // Node 0 is who spoke first.
     let listener_first = text.lines().any(|line| {
@@ -116,7 +120,7 @@ pub fn follow(file: &Path, stream: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
 }
 
 /// 5: every TCP and UDP checksum was verified and is good.
-pub fn checksums(file: &Path) -> Verdict {
+pub(crate) fn checksums(file: &Path) -> Verdict {
     for (filter, field) in [("tcp", "tcp.checksum.status"), ("udp", "udp.checksum.status")] {
         for (status, count) in tally(file, filter, &[field])? {
             expect(&format!("{field} of {count} packets"), status.as_str(), "1")?;
@@ -126,7 +130,7 @@ pub fn checksums(file: &Path) -> Verdict {
 }
 
 /// 6: the service and the direction stand at every packet.
-pub fn names_and_directions(file: &Path, service: &str) -> Verdict {
+pub(crate) fn names_and_directions(file: &Path, service: &str) -> Verdict {
     let fields = ["frame.interface_name", "frame.packet_flags_direction", "eth.src"];
     for (line, _) in tally(file, "frame", &fields)? {
         let words: Vec<&str> = line.split('\t').collect();
@@ -142,21 +146,21 @@ pub fn names_and_directions(file: &Path, service: &str) -> Verdict {
 }
 
 /// 7: the bytes that the packets of one source port stand for.
-pub fn stream_bytes(file: &Path, stream: &str, source: u16) -> Result<u64, String> {
+pub(crate) fn stream_bytes(file: &Path, stream: &str, source: u16) -> Result<u64, String> {
     let filter = format!("tcp.stream=={stream} && tcp.srcport=={source}");
     let lines = tshark(file, &["-Y", &filter, "-T", "fields", "-e", "tcp.len"])?;
     Ok(lines.lines().filter_map(|line| line.parse::<u64>().ok()).sum())
 }
 
 /// 8: how complete tshark finds a stream: 31 FIN, 47 RST, 28 begun in the middle, 37 refused.
-pub fn completeness(file: &Path, stream: &str) -> Result<Vec<String>, String> {
+pub(crate) fn completeness(file: &Path, stream: &str) -> Result<Vec<String>, String> {
     let filter = format!("tcp.stream=={stream}");
     let found = tally(file, &filter, &["tcp.completeness"])?;
     Ok(found.into_iter().map(|(value, _)| value).collect())
 }
 
 /// 9: the stream of a session, by its comment.
-pub fn stream_of(file: &Path, session: &str, transport: &str) -> Result<String, String> {
+pub(crate) fn stream_of(file: &Path, session: &str, transport: &str) -> Result<String, String> {
     let filter = format!("frame.comment contains \"sid={session} \"");
     let found = tally(file, &filter, &[&format!("{transport}.stream")])?;
     match &found[..] {
@@ -166,19 +170,19 @@ pub fn stream_of(file: &Path, session: &str, transport: &str) -> Result<String, 
 }
 
 /// 10: times never go back.
-pub fn in_order(file: &Path) -> Verdict {
+pub(crate) fn in_order(file: &Path) -> Verdict {
     let info = run("capinfos", &["-o", text(file)])?;
     if info.contains("True") { Ok(()) } else { Err(info) }
 }
 
 /// 11: nine decimals of the right year.
-pub fn first_time(file: &Path) -> Result<String, String> {
+pub(crate) fn first_time(file: &Path) -> Result<String, String> {
     let line = tshark(file, &["-c", "1", "-T", "fields", "-e", "frame.time_epoch"])?;
     Ok(line.trim().to_owned())
 }
 
 /// 12: as many Community IDs as conversations.
-pub fn community_ids(file: &Path) -> Result<usize, String> {
+pub(crate) fn community_ids(file: &Path) -> Result<usize, String> {
     let args = ["--enable-protocol", "communityid", "-T", "fields", "-e", "communityid"];
     let lines = tshark(file, &args)?;
     let distinct: std::collections::BTreeSet<&str> = lines.lines().collect();
@@ -186,7 +190,7 @@ pub fn community_ids(file: &Path) -> Result<usize, String> {
 }
 
 /// 13: libpcap finds as many packets, and no wrong checksum.
-pub fn libpcap_agrees(file: &Path, packets: usize) -> Verdict {
+pub(crate) fn libpcap_agrees(file: &Path, packets: usize) -> Verdict {
     let listing = run("tcpdump", &["-nr", text(file)])?;
     expect("packets", listing.lines().count(), packets)?;
     let listing = run("tcpdump", &["-nvvr", text(file)])?;
@@ -195,14 +199,14 @@ pub fn libpcap_agrees(file: &Path, packets: usize) -> Verdict {
 }
 
 /// The datagrams of a direction of a UDP conversation.
-pub fn datagrams(file: &Path, stream: &str, source: u16) -> Result<Vec<Vec<u8>>, String> {
+pub(crate) fn datagrams(file: &Path, stream: &str, source: u16) -> Result<Vec<Vec<u8>>, String> {
     let filter = format!("udp.stream=={stream} && udp.srcport=={source}");
     let lines = tshark(file, &["-Y", &filter, "-T", "fields", "-e", "udp.payload"])?;
     Ok(lines.lines().map(|line| unhex(line).collect()).collect())
 }
 
 /// The checks that any whole capture without loss must pass.
-pub fn all_is_well(file: &Path, service: &str, packets: usize) -> Verdict {
+pub(crate) fn all_is_well(file: &Path, service: &str, packets: usize) -> Verdict {
     readable(file)?;
     clean(file)?;
     checksums(file)?;
