@@ -209,7 +209,10 @@ impl LogHandle {
         first_frame: u64,
     ) -> Result<Stream, LogError> {
         let held = self.spool_mark(spool).await?;
-        let next = held.map(|mark| first_frame.max(mark.frame + 1));
+        let next = match held {
+            Some(held) => Some(first_frame.max(held.frame + 1)),
+            None => Some(first_frame).filter(|first| *first > 0),
+        };
         let (progress, _) = watch::channel(Ok(held.map_or(0, |mark| mark.frame)));
         let progress = Arc::new(progress);
         Ok(Stream { handle: self.clone(), node, boot, spool, held, next, progress })
@@ -256,7 +259,7 @@ pub struct Stream {
     boot: BootId,
     spool: SpoolId,
     held: Option<Mark>,
-    /// `None`: the spool is unknown, any number may begin it.
+    /// `None`: the spool is unknown and was empty, any number may begin it.
     next: Option<u64>,
     progress: Arc<watch::Sender<Progress>>,
 }

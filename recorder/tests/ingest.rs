@@ -98,6 +98,11 @@ async fn an_unknown_spool_begins_at_its_first_frame_with_an_event() {
     client.send(4711).await;
     client.acknowledged(4711).await;
     assert_eq!(recorder.events(), ["stream_start"]);
+    let mut client = recorder.dial().await;
+    client.say(&Hello { first_frame: 5, ..hello(SpoolId(8)) }).await;
+    client.welcome().await;
+    client.send(6).await;
+    assert_eq!(client.reject().await.text, "frame 6 came where 5 should");
     recorder.stop().await;
 }
 

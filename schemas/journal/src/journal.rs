@@ -1,7 +1,7 @@
 //! The journal as its one writer has it.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,8 @@ use bytes::{Bytes, BytesMut};
 use schemas::vocab::SpoolId;
 use schemas::wire::{CRITICAL, Frame, FrameKind, SegmentHeader};
 
-use crate::segment::{FORMAT, SegmentReader, Step, as_u64, file_name};
+use crate::recovery::{Tail, cut_and_sync};
+use crate::segment::{FORMAT, as_u64, file_name};
 use crate::{Heading, JournalError, MAX_PAYLOAD, Recovery, Settings, directory};
 
 /// A journal that is open for appending. Dropping it does not sync.
@@ -40,10 +41,10 @@ struct Durable {
 }
 
 #[derive(Debug)]
-struct SegmentFile {
-    path: PathBuf,
-    first_frame: u64,
-    bytes: u64,
+pub(crate) struct SegmentFile {
+    pub(crate) path: PathBuf,
+    pub(crate) first_frame: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A segment, as [`Journal::segments`] lists it.
@@ -328,84 +329,6 @@ impl Journal {
         }
         Ok(crc)
     }
-}
-
-/// The end of a journal as it is found at opening.
-struct Tail {
-    /// The newest segment, open for writing, and its header; `None`: there is no segment.
-    file: Option<File>,
-    header: Option<SegmentHeader>,
-    last_frame: u64,
-    last_crc: u32,
-    cut_bytes: u64,
-}
-
-impl Tail {
-    /// Cuts what is torn off the newest segment and makes the rest durable. `segments` is left with
-    /// those that remain.
-    fn recover(
-        dir: &Path,
-        segments: &mut VecDeque<SegmentFile>,
-        id: Option<SpoolId>,
-    ) -> Result<Self, JournalError> {
-        let mut tail = Self { file: None, header: None, last_frame: 0, last_crc: 0, cut_bytes: 0 };
-        let Some(newest) = segments.back_mut() else { return Ok(tail) };
-        let Some(mut reader) = SegmentReader::open_unless_torn(&newest.path)? else {
-            // Never happens by our own hand (see the module doc), but a header without a frame is
-            // all that can be lost, so that it is made again under the same number.
-            tail.cut_bytes = newest.bytes;
-            tail.last_frame = newest.first_frame - 1;
-            fs::remove_file(&newest.path).map_err(JournalError::io("remove", &newest.path))?;
-            directory::sync(dir)?;
-            segments.pop_back();
-            tail.last_crc = last_crc_of_sealed(segments.back(), tail.last_frame)?;
-            return Ok(tail);
-        };
-        let header = reader.header().clone();
-        if id.is_some_and(|id| id.0 != header.spool_id) {
-            let owner = SpoolId(header.spool_id);
-            return Err(reader.damage(format!("it belongs to the spool {owner}")));
-        }
-        tail.last_crc = header.previous_crc;
-        tail.header = Some(header);
-        let end = loop {
-            let end = reader.offset();
-            match reader.step()? {
-                Step::Frame(_, crc) => tail.last_crc = crc,
-                Step::End | Step::Torn | Step::Bad(_) => break end,
-            }
-        };
-        tail.last_frame = reader.next_number() - 1;
-        tail.cut_bytes = newest.bytes - end;
-        tail.file = Some(cut_and_sync(reader.path(), end)?);
-        newest.bytes = end;
-        Ok(tail)
-    }
-}
-
-fn cut_and_sync(path: &Path, end: u64) -> Result<File, JournalError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(JournalError::io("open", path))?;
-    file.set_len(end).map_err(JournalError::io("truncate", path))?;
-    file.sync_all().map_err(JournalError::io("fsync", path))?;
-    Ok(file)
-}
-
-/// CRC of the last frame of a segment that must be whole and end with `last_frame`.
-fn last_crc_of_sealed(segment: Option<&SegmentFile>, last_frame: u64) -> Result<u32, JournalError> {
-    let Some(segment) = segment else { return Ok(0) };
-    let mut reader = SegmentReader::open(&segment.path)?;
-    let mut last_crc = reader.header().previous_crc;
-    while let Some((_, crc)) = reader.next_frame()? {
-        last_crc = crc;
-    }
-    if reader.next_number() != last_frame + 1 {
-        return Err(reader.damage(format!("it ends before frame {last_frame}")));
-    }
-    Ok(last_crc)
 }
 
 fn segment_files(dir: &Path) -> Result<VecDeque<SegmentFile>, JournalError> {

@@ -39,6 +39,7 @@ mod directory;
 mod error;
 mod journal;
 mod reader;
+mod recovery;
 mod segment;
 
 pub use error::JournalError;
