@@ -286,3 +286,43 @@ fn contained(question: &str, panic: &(dyn Any + Send)) -> Failure {
     let cause = panic.downcast_ref::<String>().map_or("an unknown cause", String::as_str);
     Failure::Internal(format!("cannot {question}: {cause}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A locked database that may use so much memory.
+    fn small(limit: &str) -> Database {
+        let scratch = Scratch::create().unwrap();
+        let database = Database { connection: connect().unwrap(), _scratch: scratch };
+        database.run("limit memory", &format!("SET memory_limit = '{limit}'")).unwrap();
+        database.run("lock", &lock(&[], &database._scratch)).unwrap();
+        database
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_goes_to_the_scratch_directory() {
+        let database = small("40MB");
+        let wide = "SELECT y FROM (SELECT repeat('y', 40) || hash(range) AS y FROM range(1500000)) ORDER BY y LIMIT 5 OFFSET 1400000";
+        assert_eq!(database.query("sort", wide).unwrap().rows(), 5);
+    }
+
+    #[test]
+    fn settings_are_locked() {
+        let failure = small("40MB").run("loosen", "SET enable_external_access = true").unwrap_err();
+        assert!(failure.to_string().contains("lock"), "{failure}");
+    }
+
+    #[test]
+    fn an_error_in_mid_stream_is_an_error() {
+        let database = small("200MB");
+        let rows = database
+            .stream(
+                "divide",
+                "SELECT CASE WHEN range < 2000000 THEN 1 ELSE error('late') END FROM range(4000000)",
+            )
+            .unwrap();
+        let failure = rows.filter_map(Result::err).next().unwrap();
+        assert!(failure.to_string().contains("cannot divide: "), "{failure}");
+    }
+}

@@ -51,11 +51,11 @@ impl Failure {
         }
     }
 
-    /// The failure once so many rows are written: too late to ask again.
+    /// The failure once rows are written: asking again would write them twice.
     #[must_use]
-    pub fn after_output(self, rows: usize) -> Self {
+    pub fn after_output(self) -> Self {
         match self {
-            Self::Moved(text) if rows > 0 => Self::Io(text),
+            Self::Moved(text) => Self::Io(text),
             other => other,
         }
     }

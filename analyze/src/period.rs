@@ -94,8 +94,17 @@ pub fn zone(name: &str) -> Result<TimeZone, Failure> {
 
 /// A time of the tables as people read it, to the second.
 pub fn time_text(us: i64, zone: &TimeZone) -> String {
+    formatted(us, zone, "%Y-%m-%d %H:%M:%S")
+}
+
+/// A time of the tables to the millisecond, where the order of events matters.
+pub fn instant_text(us: i64, zone: &TimeZone) -> String {
+    formatted(us, zone, "%Y-%m-%d %H:%M:%S%.3f")
+}
+
+fn formatted(us: i64, zone: &TimeZone, format: &str) -> String {
     match Timestamp::from_microsecond(us) {
-        Ok(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Ok(time) => time.to_zoned(zone.clone()).strftime(format).to_string(),
         Err(_) => format!("{us} us"),
     }
 }

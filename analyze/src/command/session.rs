@@ -13,7 +13,7 @@ use crate::cli::{ReportFormat, SessionArgs};
 use crate::database::{Answer, Database};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
-use crate::period;
+use crate::period::{self, instant_text};
 use crate::progress::Progress;
 use crate::report::unit::{Unit, thousands};
 use crate::report::{self, Sink, Style, escape};
@@ -176,6 +176,7 @@ fn value(answer: &Answer, name: &str, zone: &TimeZone) -> Option<String> {
             let raw = if exact { format!(" ({})", thousands(value)) } else { String::new() };
             Some(unit.show(value) + &raw)
         }
+        Cell::Time(us) => Some(instant_text(us, zone)),
         other => Some(report::show(&other, Unit::Plain, zone)),
     }
 }

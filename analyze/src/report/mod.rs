@@ -48,16 +48,17 @@ impl Style<'_> {
 ///
 /// # Errors
 /// 74 or 77 when the destination cannot be written; a reader that has gone is no fault.
-pub fn write(rows: Rows<'_>, style: &Style<'_>) -> Result<(), Failure> {
+pub fn write(mut rows: Rows<'_>, style: &Style<'_>) -> Result<(), Failure> {
     let mut sink = Sink::open(style.output.output.as_deref())?;
     let mut count = 0;
     let mut writer = Writer::new(style.output.format, &rows);
     let name = sink.name();
     let failed = |error: io::Error| Failure::writing(&name, &error);
+    // Until the first rows are there nothing is written, and the question may be asked again.
+    let first = rows.next().transpose()?;
     writer.begin(&mut sink).map_err(failed)?;
-    // Once rows are out, asking again would write them twice.
-    for batch in rows {
-        let batch = batch.map_err(|failure| failure.after_output(count))?;
+    for batch in first.map(Ok).into_iter().chain(rows) {
+        let batch = batch.map_err(Failure::after_output)?;
         count += batch.num_rows();
         writer.rows(batch, &mut sink).map_err(failed)?;
     }

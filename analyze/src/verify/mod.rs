@@ -186,11 +186,15 @@ fn bound(database: &Database) -> Result<Check, Failure> {
         if let [Cell::Int(sessions), Cell::Int(up), Cell::Int(down)] = row[..]
             && sessions > 0
         {
-            let (up_text, down_text) = (Unit::Bytes.show(up), Unit::Bytes.show(down));
-            check.examined = format!(
-                "{} cut off by a crash may have delivered up to {up_text} up and {down_text} down more than billed",
-                counted(sessions, "session")
-            );
+            let sessions = counted(sessions, "session");
+            check.examined = if (up, down) == (0, 0) {
+                format!("{sessions} cut off by a crash had delivered all that was read")
+            } else {
+                let (up, down) = (Unit::Bytes.show(up), Unit::Bytes.show(down));
+                format!(
+                    "{sessions} cut off by a crash may have delivered up to {up} up and {down} down more than billed"
+                )
+            };
             check.add(
                 false,
                 "sessions with end_reason lost".to_owned(),
