@@ -10,7 +10,8 @@
 //!   log/          the write-ahead log
 //! ```
 //! We run with umask 0077. What reports need (the directory itself, `manifest/`, `accounting/`,
-//! `weir.json`) is opened to the group `weir` for reading, if there is such a group.
+//! `weir.json`) is opened to the group `weir` for reading, if there is such a group; `captures/` is
+//! to `weir-capture`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -26,6 +27,8 @@ use crate::manifest;
 
 /// The group that may read the account.
 pub const GROUP: &str = "weir";
+/// The group that may read captured payload.
+pub const CAPTURE_GROUP: &str = "weir-capture";
 /// The directory of the parts.
 pub const ACCOUNTING: &str = "accounting";
 const FORMAT_FILE: &str = "weir.json";

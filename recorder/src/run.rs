@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::admin::{Server, State};
 use crate::capture::{self, CaptureWriter};
 use crate::config::Config;
-use crate::data_dir::{DataDir, Group};
+use crate::data_dir::{self, CAPTURE_GROUP, DataDir, Group};
 use crate::exit::{Exit, Failure};
 use crate::ingest::{self, BindError, Bound, Ingest};
 use crate::load;
@@ -169,11 +169,16 @@ fn bind(config: &Config, group: &Group) -> Result<(Bound, Vec<Bound>), Failure> 
 
 /// Takes over the captures of an earlier run. Trouble there is no reason not to keep the account.
 async fn start_capture(config: &Config, log: &Log) -> Result<CaptureWriter, Failure> {
+    let readers = Group::find(CAPTURE_GROUP);
+    let directory = config.data.join(capture::DIRECTORY);
+    data_dir::make_directory(&directory, &readers).map_err(|error| {
+        Failure::io(error.kind(), format!("cannot create {}: {error}", directory.display()))
+    })?;
     let recovered = capture::recover(&config.data, &log.handle()).await.unwrap_or_else(|error| {
         tracing::warn!("{error}; the captures of the run before stay as they are");
         capture::Recovered::default()
     });
-    let settings = capture::Settings { data: config.data.clone(), rotate: config.rotate };
+    let settings = capture::Settings { data: config.data.clone(), rotate: config.rotate, readers };
     CaptureWriter::start(settings, recovered, log.handle())
         .map_err(|error| Failure::io(error.kind(), format!("cannot start the capture: {error}")))
 }

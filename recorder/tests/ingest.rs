@@ -13,6 +13,7 @@ use prost::Message;
 use recorder::capture::{CaptureWriter, Recovered, Settings as CaptureSettings};
 use recorder::config::Allow;
 use recorder::config::Config;
+use recorder::data_dir::Group;
 use recorder::ingest::{Ingest, Settings, Watcher, bind};
 use recorder::log::{Log, LogHandle};
 use schemas::table::Session;
@@ -328,8 +329,11 @@ impl Recorder {
         let (log, _) = Log::start(data.path(), &[]).unwrap();
         let handle = log.handle();
         let listeners = vec![bind(&socket).unwrap()];
-        let capture_settings =
-            CaptureSettings { data: data.path().to_owned(), rotate: Config::default().rotate };
+        let capture_settings = CaptureSettings {
+            data: data.path().to_owned(),
+            rotate: Config::default().rotate,
+            readers: Group::nobody(),
+        };
         let capture =
             CaptureWriter::start(capture_settings, Recovered::default(), log.handle()).unwrap();
         let ingest = Ingest::start(listeners, settings, log.handle(), capture.handle());

@@ -13,6 +13,7 @@ use journal::{Entry, Journal};
 use prost::Message;
 use recorder::capture::{CaptureWriter, Recovered, Settings as CaptureSettings};
 use recorder::config::Config;
+use recorder::data_dir::Group;
 use recorder::ingest::{self, Ingest, bind};
 use recorder::log::Log;
 use schemas::table::Event;
@@ -111,7 +112,7 @@ impl Recorder {
         let settings = ingest::Settings::new(Vec::new());
         let bound = vec![bind(&socket).unwrap()];
         let rotate = Config::default().rotate;
-        let capture = CaptureSettings { data: dir.to_owned(), rotate };
+        let capture = CaptureSettings { data: dir.to_owned(), rotate, readers: Group::nobody() };
         let capture = CaptureWriter::start(capture, Recovered::default(), log.handle()).unwrap();
         let ingest = Ingest::start(bound, settings, log.handle(), capture.handle());
         Self { socket, log, capture, ingest }

@@ -30,6 +30,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::extent::Extent;
 use super::session::{Packet, SessionKey};
+use crate::data_dir::{self, Group};
 
 /// The same on all interfaces: libpcap refuses files whose interfaces differ in it, and more.
 const SNAPLEN: u32 = 262_144;
@@ -84,13 +85,15 @@ impl std::fmt::Debug for OpenFile {
 }
 
 impl OpenFile {
-    /// Creates `<data>/<relative>.part`, its directories, and the section header.
-    pub(super) fn create(data: &Path, relative: &str) -> io::Result<Self> {
+    /// Creates `<data>/<relative>.part`, its directories, and the section header, all readable for
+    /// `readers`.
+    pub(super) fn create(data: &Path, relative: &str, readers: Group) -> io::Result<Self> {
         let path = data.join(format!("{relative}{PART_SUFFIX}"));
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+            data_dir::make_directory(parent, &readers)?;
         }
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        readers.admit_file(&path)?;
         let section = SectionHeaderBlock {
             endianness: Endianness::Little,
             section_length: -1,

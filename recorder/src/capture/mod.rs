@@ -37,6 +37,7 @@ pub use recover::{RecoverError, Recovered, recover};
 pub use writer::{CaptureWriter, Captures, CloseError};
 
 use crate::config::Rotate;
+use crate::data_dir::Group;
 
 /// Directory of the capture files below the data directory.
 pub const DIRECTORY: &str = "captures";
@@ -48,4 +49,6 @@ pub struct Settings {
     pub data: PathBuf,
     /// When a file gives way to a new one.
     pub rotate: Rotate,
+    /// Who besides us may read the files.
+    pub readers: Group,
 }

@@ -182,7 +182,7 @@ impl Store {
         }
         self.next_file += 1;
         let relative = file_name(service, SystemTime::now(), self.next_file);
-        match OpenFile::create(&self.settings.data, &relative) {
+        match OpenFile::create(&self.settings.data, &relative, self.settings.readers) {
             Ok(file) => {
                 self.files.insert(service.clone(), file);
                 if self.refused.take().is_some() {

@@ -9,6 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use prost::Message;
 use recorder::capture::{CaptureWriter, Captures, Settings, recover};
 use recorder::config::Rotate;
+use recorder::data_dir::Group;
 use recorder::log::{Log, LogHandle};
 use schemas::table::Capture;
 use schemas::vocab::{BootId, Direction, EndReason, PerDirection, SessionId};
@@ -47,7 +48,7 @@ impl Recorder {
     pub(crate) async fn start_with(data: &Path, rotate: Rotate) -> Self {
         let (log, _) = Log::start(data, &[]).unwrap();
         let recovered = recover(data, &log.handle()).await.unwrap();
-        let settings = Settings { data: data.to_owned(), rotate };
+        let settings = Settings { data: data.to_owned(), rotate, readers: Group::nobody() };
         let capture = CaptureWriter::start(settings, recovered, log.handle()).unwrap();
         Self { data: data.to_owned(), log, capture }
     }
