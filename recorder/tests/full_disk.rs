@@ -1,4 +1,4 @@
-//! The log when its disk takes no more: a child process whose files may not grow beyond a limit.
+//! The log when its disk takes no more.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -43,6 +43,33 @@ fn a_full_disk_ends_the_stream_and_leaves_no_gap_when_it_is_taken_up_again() {
     let numbers = received(&dir.path().join("log"));
     assert!(numbers.len() > 30, "{numbers:?}");
     assert!(numbers.iter().zip(1..).all(|(number, expected)| *number == expected), "{numbers:?}");
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_go_on_refuses_everything_until_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::start(dir.path(), &[]).unwrap().0;
+    let handle = log.handle();
+    let rows = Rows { events: vec![Event::default()], ..Rows::default() };
+    handle.append_rows(&rows).await.unwrap();
+    // What stands in the way of the next segment can be neither replaced nor removed.
+    let in_the_way = dir.path().join("log/00000000000000000002.seg");
+    std::fs::create_dir_all(in_the_way.join("full")).unwrap();
+    assert!(matches!(handle.seal().await, Err(LogError::Storage(_))));
+    assert!(matches!(handle.append_rows(&rows).await, Err(LogError::Storage(_))));
+    assert!(matches!(take_up(&handle).await, Err(LogError::Storage(_))));
+
+    std::fs::remove_dir_all(&in_the_way).unwrap();
+    let begun = Instant::now();
+    while handle.append_rows(&rows).await.is_err() {
+        assert!(begun.elapsed() < DEADLINE);
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(handle.seal().await.unwrap().len(), 1);
+    drop(handle);
+    tokio::task::spawn_blocking(move || log.stop()).await.unwrap();
+    let frames = journal::scan(&dir.path().join("log")).unwrap().map(Result::unwrap);
+    assert_eq!(frames.filter(|entry| matches!(entry, Entry::Frame(..))).count(), 2);
 }
 
 async fn fill_and_go_on(log: &LogHandle) {

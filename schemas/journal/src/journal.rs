@@ -363,3 +363,38 @@ fn new_segment(
     let file = directory::create_whole(dir, &name, &bytes)?;
     Ok((SegmentFile { path: dir.join(name), first_frame, bytes: as_u64(bytes.len()) }, file))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_fdatasync_is_final_until_the_journal_has_retreated() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(dir.path(), Settings::new(SpoolId(1))).unwrap();
+        journal.append(FrameKind::Rows, "one".into()).unwrap();
+        journal.sync().unwrap();
+        journal.append(FrameKind::Rows, "two".into()).unwrap();
+        // A pipe cannot be fdatasynced, which is all that is wanted of a broken disk here.
+        let (pipe, _other_end) = std::io::pipe().unwrap();
+        journal.file = File::from(OwnedFd::from(pipe));
+
+        let failed = journal.sync().unwrap_err();
+        assert!(matches!(failed, JournalError::Io { action: "fdatasync", .. }), "{failed}");
+        assert!(journal.is_poisoned());
+        for refused in [journal.sync(), journal.append(FrameKind::Rows, "three".into())] {
+            assert!(matches!(refused, Err(JournalError::Poisoned { .. })), "{refused:?}");
+        }
+        assert_eq!((journal.durable_frame(), journal.unsynced().len()), (1, 1));
+
+        let taken_back = journal.retreat().unwrap();
+        assert_eq!(taken_back[0].payload, "two");
+        assert_eq!(journal.append(FrameKind::Rows, "2.0".into()).unwrap(), 2);
+        assert_eq!(journal.sync().unwrap(), 2);
+        drop(journal);
+        let (_, recovery) = Journal::open(dir.path(), Settings::new(SpoolId(1))).unwrap();
+        assert_eq!((recovery.last_frame, recovery.cut_bytes), (2, 0));
+    }
+}
