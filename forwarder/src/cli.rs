@@ -90,8 +90,8 @@ enum Command {
     ///
     /// Rules, targets and timeouts hold for new sessions; running ones go on as they began.
     /// Listeners that the file adds are bound, those that it drops are closed, the others stay
-    /// open. A file with a fault, or a change of node, recorder.spool, accounting.slot,
-    /// accounting.table or admin.socket, is refused as a whole (exit code 78).
+    /// open. A file with a fault, or a change of node or of a key in [recorder], [accounting] or
+    /// [admin], is refused as a whole (exit code 78).
     Reload(Ask),
     /// Show what the running forwarder is doing
     ///

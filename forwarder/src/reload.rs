@@ -6,6 +6,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use forwarder_core::config::{Config, Listener, listener_changes, start_only_changes};
 
+use schemas::table::Event;
+use schemas::vocab::{Severity, Timestamp};
+
+use crate::accounting::Account;
 use crate::admin::Reloaded;
 use crate::exit::{Exit, Failure};
 use crate::listener::Bound;
@@ -90,6 +94,39 @@ impl Live {
         self.config.store(Arc::new(new));
         Ok(reloaded)
     }
+}
+
+/// Tells the log and the account how a reload went: from a change of the configuration on, the
+/// rows of sessions follow other rules.
+pub fn report(outcome: &Result<Reloaded, Failure>, account: &Account, now: Timestamp) {
+    let (severity, message) = match outcome {
+        Ok(reloaded) => {
+            let (added, removed) =
+                (reloaded.listeners_added.join(" "), reloaded.listeners_removed.join(" "));
+            tracing::info!(
+                revision = reloaded.config_rev,
+                added,
+                removed,
+                "configuration in force"
+            );
+            if !reloaded.warnings.is_empty() {
+                tracing::warn!("{}", reloaded.warnings.trim_end());
+            }
+            (Severity::Info, format!("configuration {} is in force", reloaded.config_rev))
+        }
+        Err(failure) => {
+            tracing::error!("reload refused: {failure}");
+            let first = failure.message.lines().next().unwrap_or_default();
+            (Severity::Warning, format!("reload refused: {first}"))
+        }
+    };
+    account.event(Event {
+        ts: now.0,
+        severity: severity.as_str().to_owned(),
+        kind: "config".to_owned(),
+        message,
+        ..Event::default()
+    });
 }
 
 /// A failed reload, with the comfort that nothing changed.

@@ -23,12 +23,13 @@ use crate::admin::Reloaded;
 use crate::admin::inside::{Inside, RELOAD_QUEUE, ReloadWish};
 use crate::admin::server::Server;
 use crate::capture::{self, CaptureSender};
+use crate::check;
 use crate::clock::Clock;
 use crate::exit::{Exit, Failure};
 use crate::link::accounting::{AccountingLane, Settings};
 use crate::load;
 use crate::relay::{Bindings, Relay};
-use crate::reload::Live;
+use crate::reload::{self, Live};
 
 /// How often the journal thread is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +42,10 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     log_to_stderr();
     let config = load::config(file)?;
     if !config.warnings.is_empty() {
-        tracing::warn!("{}", config.warnings);
+        tracing::warn!("{}", config.warnings.to_string().trim_end());
+    }
+    for warning in check::machine_warnings(&config) {
+        tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
@@ -92,6 +96,8 @@ impl Stop {
 /// A running forwarder.
 struct Forwarder {
     live: Arc<Live>,
+    account: Account,
+    clock: Clock,
     relay: Relay,
     journal: JournalThread,
     link: AccountingLane,
@@ -126,7 +132,7 @@ impl Forwarder {
         let (wishes, reloads) = mpsc::channel(RELOAD_QUEUE);
         let inside = Inside {
             live: Arc::clone(&live),
-            account,
+            account: account.clone(),
             clock,
             started: clock.now(),
             counters: Arc::clone(relay.counters()),
@@ -135,7 +141,18 @@ impl Forwarder {
             reloads: wishes,
         };
         let admin = tokio::spawn(server.serve(move |request| inside.clone().answer(request)));
-        Ok(Self { live, relay, journal, link, capture, acknowledging, admin, reloads })
+        Ok(Self {
+            live,
+            account,
+            clock,
+            relay,
+            journal,
+            link,
+            capture,
+            acknowledging,
+            admin,
+            reloads,
+        })
     }
 
     /// Serves until a signal says stop.
@@ -155,9 +172,8 @@ impl Forwarder {
             tokio::select! {
                 () = signals.stop.told() => return Ok(()),
                 _ = signals.reload.recv() => {
-                    if let Err(failure) = self.reload().await {
-                        tracing::error!("reload refused: {failure}");
-                    }
+                    // Nobody waits for the outcome: log and account have it.
+                    drop(self.reload().await);
                 }
                 Some(answer_to) = self.reloads.recv() => {
                     // Who asked may have given up waiting.
@@ -176,19 +192,14 @@ impl Forwarder {
 
     async fn reload(&mut self) -> Result<Reloaded, Failure> {
         let Self { live, relay, .. } = self;
-        let reloaded = live
+        let outcome = live
             .reload(async |config| {
                 relay.reload(config).await.map_err(|error| Failure::new(Exit::Unreachable, error))
             })
-            .await?;
+            .await;
         live.set_bound(relay.bound());
-        tracing::info!(
-            revision = reloaded.config_rev,
-            added = ?reloaded.listeners_added,
-            removed = ?reloaded.listeners_removed,
-            "configuration in force"
-        );
-        Ok(reloaded)
+        reload::report(&outcome, &self.account, self.clock.wall(self.clock.now()));
+        outcome
     }
 
     /// Stops listening, lets sessions end, writes every end, and waits for the recorder; a second

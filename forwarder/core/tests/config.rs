@@ -192,7 +192,16 @@ fn only_start_only_keys_are_named_when_a_reload_is_refused() {
     let (few, every) = (read("ten-lines.toml"), read("every-key.toml"));
     assert_eq!(
         start_only_changes(&few, &every),
-        ["node", "recorder.spool", "accounting.slot", "accounting.table", "admin.socket"]
+        [
+            "node",
+            "recorder.endpoint",
+            "recorder.spool",
+            "recorder.spool_max",
+            "recorder.when_full",
+            "accounting.slot",
+            "accounting.table",
+            "admin.socket",
+        ]
     );
     assert!(start_only_changes(&few, &read("doubtful.toml")).is_empty());
     let changes = listener_changes(&few, &read("doubtful.toml"));

@@ -165,7 +165,8 @@ fn belongs(name: &str, all: &[&str]) -> Option<String> {
 
 /// The key that `name` is most likely a misspelling of.
 fn nearest<'k>(name: &str, keys: impl Iterator<Item = &'k &'static str>) -> Option<&'static str> {
-    keys.map(|key| (strsim::jaro_winkler(name, key), *key))
+    let name = name.to_lowercase();
+    keys.map(|key| (strsim::jaro_winkler(&name, key), *key))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, key)| key)

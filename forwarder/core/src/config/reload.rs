@@ -11,7 +11,10 @@ use super::{Config, Listener};
 pub fn start_only_changes(old: &Config, new: &Config) -> Vec<&'static str> {
     let changes = [
         (old.node != new.node, "node"),
+        (old.recorder.socket != new.recorder.socket, "recorder.endpoint"),
         (old.recorder.spool != new.recorder.spool, "recorder.spool"),
+        (old.recorder.spool_max_bytes != new.recorder.spool_max_bytes, "recorder.spool_max"),
+        (old.recorder.when_full != new.recorder.when_full, "recorder.when_full"),
         (old.accounting.slot_len_s != new.accounting.slot_len_s, "accounting.slot"),
         (old.accounting.table_slots != new.accounting.table_slots, "accounting.table"),
         (old.admin_socket != new.admin_socket, "admin.socket"),
