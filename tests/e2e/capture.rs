@@ -7,6 +7,7 @@ use std::process::Command;
 use e2e_tests::address;
 use e2e_tests::endpoint::{Plan, TcpServer, UdpServer, converse, exchange};
 use e2e_tests::scene::{Said, Scene};
+use serde_json::Value;
 
 use crate::rows::{integer, text};
 
@@ -38,17 +39,11 @@ fn captured() -> (Scene, Plan) {
     (scene, plan)
 }
 
-/// Runs tshark over a capture; what the ports are known for must not wake a dissector.
-fn tshark(file: &Path, arguments: &[&str]) -> String {
+/// Runs tshark over a session's capture; what its port is known for must not wake a dissector.
+fn tshark(file: &Path, row: &Value, arguments: &[&str]) -> String {
+    let (transport, port) = (text(row, "transport"), integer(row, "listen_port"));
     let mut command = Command::new("tshark");
-    command.args(["-n", "-r"]).arg(file).args([
-        "--disable-all-protocols",
-        "--enable-protocol",
-        "frame",
-    ]);
-    for protocol in ["eth", "ip", "ipv6", "tcp", "udp", "data", "icmp"] {
-        command.args(["--enable-protocol", protocol]);
-    }
+    command.args(["-n", "-r"]).arg(file).args(["-d", &format!("{transport}.port=={port},data")]);
     for layer in ["tcp", "udp", "ip"] {
         command.args(["-o", &format!("{layer}.check_checksum:TRUE")]);
     }
@@ -66,13 +61,13 @@ fn a_captured_session_is_clean_for_tshark_and_comes_back_byte_for_byte() {
 
     let file = scene.path("session.pcapng");
     scene.analyze(&["pcap", session, "-o", &file.display().to_string()]).fine();
-    assert_eq!(tshark(&file, &["-2", "-Y", BAD]), "");
-    let streams = tshark(&file, &["-T", "fields", "-e", "tcp.stream"]);
+    assert_eq!(tshark(&file, &rows[0], &["-2", "-Y", BAD]), "");
+    let streams = tshark(&file, &rows[0], &["-T", "fields", "-e", "tcp.stream"]);
     assert!(
         !streams.is_empty() && streams.lines().all(|stream| stream == "0"),
         "one session:\n{streams}"
     );
-    let comment = tshark(&file, &["-T", "fields", "-e", "frame.comment"]);
+    let comment = tshark(&file, &rows[0], &["-T", "fields", "-e", "frame.comment"]);
     assert!(comment.contains(session), "the session's name is in a comment");
 
     for (direction, expected) in [("up", plan.up_bytes()), ("down", plan.down_bytes())] {
@@ -89,8 +84,8 @@ fn captured_datagrams_keep_their_edges() {
     let rows = scene.rows(&["sessions", "--service", "dns"]);
     let file = scene.path("session.pcapng");
     scene.analyze(&["pcap", text(&rows[0], "session"), "-o", &file.display().to_string()]).fine();
-    assert_eq!(tshark(&file, &["-2", "-Y", BAD]), "");
-    let lengths = tshark(&file, &["-Y", "udp", "-T", "fields", "-e", "udp.length"]);
+    assert_eq!(tshark(&file, &rows[0], &["-2", "-Y", BAD]), "");
+    let lengths = tshark(&file, &rows[0], &["-Y", "udp", "-T", "fields", "-e", "udp.length"]);
     let payloads: Vec<usize> =
         lengths.lines().map(|len| len.parse::<usize>().unwrap() - 8).collect();
     assert_eq!(payloads, [0, 0, 64, 512, 1200, 9000]);

@@ -18,6 +18,8 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Kept open, so that its later words to systemd find somebody.
+    notify: Option<UnixDatagram>,
 }
 
 impl Process {
@@ -44,6 +46,7 @@ impl Process {
             }
             None
         });
+        process.notify = Some(socket);
         process
     }
 
@@ -61,7 +64,7 @@ impl Process {
             .stderr(err)
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
-        Self { name: name.to_owned(), child, log }
+        Self { name: name.to_owned(), child, log, notify: None }
     }
 
     /// The process id.
@@ -130,5 +133,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        // Nobody speaks there any more; there is none if it was not waited for.
+        drop(fs::remove_file(self.log.with_extension("notify")));
     }
 }

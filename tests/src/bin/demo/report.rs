@@ -59,14 +59,10 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(binary::path(program))
         .args(arguments)
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("cannot run {program}"))?;
-    ensure!(
-        output.status.success(),
-        "`{program} {}` ended with {}",
-        arguments.join(" "),
-        output.status
-    );
+    let (command, complaint) = (arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    let status = output.status;
+    ensure!(status.success(), "`{program} {command}` ended with {status}:\n{complaint}");
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
