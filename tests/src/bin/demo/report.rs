@@ -20,7 +20,7 @@ pub(crate) fn print() -> Result<()> {
 
     analyze(&["pcap", &session, "-o", CAPTURE])?;
     println!("\n## Its packets\n");
-    let line = format!("tshark -r {CAPTURE}");
+    let line = format!("tshark -r {CAPTURE} -c 8");
     println!("$ analyze --data {DATA} pcap {session} -o {CAPTURE}");
     println!("$ {line}");
     match Command::new("tshark").args(["-r", CAPTURE, "-c", "8"]).stderr(Stdio::null()).output() {
@@ -29,6 +29,9 @@ pub(crate) fn print() -> Result<()> {
     }
     println!("\nIn Wireshark:  analyze --data {DATA} wireshark {session}");
     println!("Explore:       analyze --data {DATA} sql \"select * from sessions\"");
+    let programs = binary::path("analyze");
+    let programs = programs.parent().unwrap_or(&programs).display();
+    println!("The programs are in {programs}/.");
     println!("The data stays in demo-data/, the tables below demo-data/data/accounting/.");
     Ok(())
 }
