@@ -124,10 +124,11 @@ impl Store {
     fn apply(&mut self, key: &SessionKey, event: &Event) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
         let service = session.about().service.clone();
-        let mut session = session.clone();
+        // Before the session is looked at: its next extent may begin here.
         if !self.make_room(&service) {
             return false;
         }
+        let Some(mut session) = self.sessions.get(key).cloned() else { return false };
         let Some(file) = self.files.get_mut(&service) else { return false };
         let known = file.extent(key).cloned();
         let mut extent = known.unwrap_or_else(|| Extent::new(session.extent()));

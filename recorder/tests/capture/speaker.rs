@@ -34,7 +34,6 @@ const CHUNK: usize = MAX_CAPTURE_PAYLOAD - 1024;
 
 /// A running capture on a data directory.
 pub(crate) struct Recorder {
-    pub(crate) data: PathBuf,
     log: Log,
     capture: CaptureWriter,
 }
@@ -50,7 +49,7 @@ impl Recorder {
         let recovered = recover(data, &log.handle()).await.unwrap();
         let settings = Settings { data: data.to_owned(), rotate, readers: Group::nobody() };
         let capture = CaptureWriter::start(settings, recovered, log.handle()).unwrap();
-        Self { data: data.to_owned(), log, capture }
+        Self { log, capture }
     }
 
     pub(crate) fn captures(&self) -> Captures {
@@ -63,30 +62,30 @@ impl Recorder {
     }
 
     pub(crate) fn connect_as(&self, boot: &str) -> Forwarder {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let captures = self.captures();
-        let boot: BootId = boot.parse().unwrap();
-        let closing = CancellationToken::new();
-        let theirs = Framed::new(theirs, FrameCodec::new(MAX_CAPTURE_PAYLOAD));
-        let serving = tokio::spawn(async move {
-            captures.serve(theirs, NODE.parse().unwrap(), boot, closing).await;
-        });
-        let frames = Framed::new(ours, FrameCodec::new(MAX_CAPTURE_PAYLOAD));
-        Forwarder { frames, serving, now_ns: START_NS, sessions: HashMap::new(), credit: 0 }
+        connect(self.captures(), boot)
     }
 
     /// Stops and gives every row of the index that the log holds.
     pub(crate) async fn stop(self) -> Vec<Capture> {
-        let Self { log, capture, .. } = self;
+        let Self { log, capture } = self;
         tokio::task::spawn_blocking(move || capture.stop()).await.unwrap();
         let rows = rows_in(&log.handle()).await;
         tokio::task::spawn_blocking(move || log.stop()).await.unwrap();
         rows
     }
+}
 
-    pub(crate) fn handle(&self) -> LogHandle {
-        self.log.handle()
-    }
+/// Connects a forwarder to a capture.
+pub(crate) fn connect(captures: Captures, boot: &str) -> Forwarder {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let boot: BootId = boot.parse().unwrap();
+    let closing = CancellationToken::new();
+    let theirs = Framed::new(theirs, FrameCodec::new(MAX_CAPTURE_PAYLOAD));
+    let serving = tokio::spawn(async move {
+        captures.serve(theirs, NODE.parse().unwrap(), boot, closing).await;
+    });
+    let frames = Framed::new(ours, FrameCodec::new(MAX_CAPTURE_PAYLOAD));
+    Forwarder { frames, serving, now_ns: START_NS, sessions: HashMap::new(), credit: 0 }
 }
 
 /// The `captures` rows in the log.

@@ -14,7 +14,8 @@ table! {
         3 session_no: Int64,
         /// 0, 1, 2… over the files that hold the session, in time.
         4 extent: Int32,
-        /// Path below the data directory. NULL: the file was deleted by retention.
+        /// Path below the data directory. NULL: the file was deleted by retention, or the disk took
+        /// nothing of the session.
         5 file: OptText,
         /// File offset of the first block of the session.
         6 offset_first: Int64 ["bytes"],
