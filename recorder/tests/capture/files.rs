@@ -233,6 +233,7 @@ async fn a_disk_that_refuses_costs_payload_and_nothing_else() {
     let settings = recorder::capture::Settings {
         data: data.path().to_owned(),
         rotate: recorder::config::Config::default().rotate,
+        readers: recorder::data_dir::Group::nobody(),
     };
     let recovered = recorder::capture::Recovered::default();
     let capture =
