@@ -257,6 +257,10 @@ fn more_services_or_rules_than_the_bound_are_refused() {
     let faults = parse(services(1025) + &rules(4097)).unwrap_err();
     let told: Vec<_> = faults.list.iter().map(|fault| fault.message.as_str()).collect();
     assert_eq!(told, ["there are more than 1024 services", "there are more than 4096 rules"]);
+    let ports = (0..2049).map(|port| format!("\"127.0.0.1:{}\"", port + 1)).collect::<Vec<_>>();
+    let many = services(1).replace("\"127.0.0.1:1\"", &ports.join(", "));
+    let faults = parse(many).unwrap_err();
+    assert_eq!(faults.list[0].message, "there are more than 4096 listeners");
 }
 
 fn all_sources() -> Vec<String> {

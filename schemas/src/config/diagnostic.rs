@@ -10,8 +10,8 @@
 use std::fmt;
 use std::ops::Range;
 
-/// Most diagnostics shown of one file; the rest is counted.
-const MAX_SHOWN: usize = 100;
+/// Most diagnostics kept of one file; the rest is counted.
+const MAX_KEPT: usize = 100;
 
 /// Longest piece of a line shown around a fault, in characters.
 const MAX_EXCERPT: usize = 160;
@@ -102,14 +102,16 @@ fn floor_char_boundary(source: &str, at: usize) -> usize {
 pub struct Diagnostics {
     /// The file's name as it was given.
     pub file: String,
-    /// What was found.
+    /// What was found, at most a hundred.
     pub list: Vec<Diagnostic>,
+    /// How much was found besides.
+    pub more: usize,
 }
 
 impl Diagnostics {
     /// Nothing found, so far.
     pub fn none(file: &str) -> Self {
-        Self { file: file.to_owned(), list: Vec::new() }
+        Self { file: file.to_owned(), list: Vec::new(), more: 0 }
     }
 
     /// Whether nothing was found.
@@ -143,7 +145,7 @@ impl Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for diagnostic in self.list.iter().take(MAX_SHOWN) {
+        for diagnostic in &self.list {
             writeln!(f, "{}", self.headline(diagnostic))?;
             if let Some(place) = &diagnostic.place {
                 place.show(f)?;
@@ -152,7 +154,7 @@ impl fmt::Display for Diagnostics {
                 writeln!(f, "    help: {help}")?;
             }
         }
-        match self.list.len().saturating_sub(MAX_SHOWN) {
+        match self.more {
             0 => Ok(()),
             more => writeln!(f, "{}: and {more} more", self.file),
         }
@@ -186,13 +188,18 @@ impl Refusal {
 #[derive(Debug)]
 pub struct Findings<'s> {
     source: &'s str,
+    /// Where each line begins.
+    lines: Vec<usize>,
     list: Vec<(usize, Diagnostic)>,
+    more: usize,
 }
 
 impl<'s> Findings<'s> {
     /// Nothing found in `source`, so far.
     pub fn new(source: &'s str) -> Self {
-        Self { source, list: Vec::new() }
+        let begins = source.match_indices('\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(begins).collect();
+        Self { source, lines, list: Vec::new(), more: 0 }
     }
 
     /// A fault of the bytes `span`.
@@ -212,7 +219,7 @@ impl<'s> Findings<'s> {
 
     /// The line a span begins in, for sentences that point to another place.
     pub fn line_of(&self, span: Range<usize>) -> usize {
-        Place::find(self.source, span).line
+        self.lines.partition_point(|begin| *begin <= span.start)
     }
 
     /// Whether something was already found in the line a span begins in.
@@ -226,6 +233,12 @@ impl<'s> Findings<'s> {
     }
 
     fn push(&mut self, level: Level, span: Option<Range<usize>>, refusal: Refusal) {
+        // A fault among warnings must be kept, or the file would be taken.
+        let decides = level == Level::Fault && !self.has_faults();
+        if self.list.len() >= MAX_KEPT && !decides {
+            self.more += 1;
+            return;
+        }
         let offset = span.as_ref().map_or(usize::MAX, |span| span.start);
         let place = span.map(|span| Place::find(self.source, span));
         let help = (!refusal.help.is_empty()).then_some(refusal.help);
@@ -236,7 +249,7 @@ impl<'s> Findings<'s> {
     pub fn into_diagnostics(mut self, file: &str) -> Diagnostics {
         self.list.sort_by_key(|(offset, _)| *offset);
         let list = self.list.into_iter().map(|(_, diagnostic)| diagnostic).collect();
-        Diagnostics { file: file.to_owned(), list }
+        Diagnostics { file: file.to_owned(), list, more: self.more }
     }
 }
 
@@ -254,6 +267,22 @@ mod tests {
         findings.fault(at..at + 3, Refusal::new("wrong", ""));
         let shown = findings.into_diagnostics("f.toml").to_string();
         assert_eq!(shown, "f.toml:2:7: wrong\n  2 | \tüb = \"x\"\n    | \t     ^^^\n");
+    }
+
+    #[test]
+    fn of_many_faults_the_first_are_kept_and_the_others_counted() {
+        let source = "x\n".repeat(300);
+        let mut findings = Findings::new(&source);
+        for line in 0..150 {
+            assert_eq!(findings.line_of(2 * line..2 * line + 1), line + 1);
+            findings.warning(2 * line..2 * line + 1, Refusal::new("doubtful", ""));
+        }
+        assert!(!findings.has_faults());
+        findings.fault(0..1, Refusal::new("wrong", ""));
+        let found = findings.into_diagnostics("f");
+        assert!(found.has_faults());
+        assert_eq!((found.list.len(), found.more), (101, 50));
+        assert!(found.to_string().ends_with("f: and 50 more\n"));
     }
 
     #[test]

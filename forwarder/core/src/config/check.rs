@@ -19,14 +19,49 @@ const MAX_SERVICES: usize = 1024;
 /// area, which holds them all unless they are long.
 const MAX_RULES: usize = 4096;
 
+/// Most listeners of a file, both transports counted.
+const MAX_LISTENERS: usize = 4096;
+
 /// Reports every such fault.
 pub(super) fn check(file: &File, environment: &Environment, findings: &mut Findings<'_>) {
+    if too_many(file, findings) {
+        return;
+    }
     node(file, environment, findings);
     services(file, findings);
     rules(file, findings);
     listeners(file, findings);
     targets(file, findings);
     loops(file, environment, findings);
+}
+
+/// Whether the file is beyond a bound. Then nothing is compared with everything else.
+fn too_many(file: &File, findings: &mut Findings<'_>) -> bool {
+    let bounds = [
+        (
+            file.services.get(MAX_SERVICES).map(|one_more| one_more.span.clone()),
+            format!("there are more than {MAX_SERVICES} services"),
+            "give services with the same targets one [[service]] with several listeners",
+        ),
+        (
+            file.rules.get(MAX_RULES).map(|one_more| one_more.span.clone()),
+            format!("there are more than {MAX_RULES} rules"),
+            "give networks with the same verdict one [[rule]] with several networks",
+        ),
+        (
+            all_listeners(file).nth(MAX_LISTENERS).map(|(_, span, _)| span),
+            format!("there are more than {MAX_LISTENERS} listeners"),
+            "listen on 0.0.0.0 or [::] instead of on every address",
+        ),
+    ];
+    let mut any = false;
+    for (one_more, message, help) in bounds {
+        if let Some(span) = one_more {
+            any = true;
+            findings.fault(span, Refusal::new(message, help));
+        }
+    }
+    any
 }
 
 fn node(file: &File, environment: &Environment, findings: &mut Findings<'_>) {
@@ -42,11 +77,6 @@ fn services(file: &File, findings: &mut Findings<'_>) {
         let help = "write [[service]] with name, listen and target";
         findings.fault_of_file(Refusal::new("there is no service: nothing to forward", help));
     }
-    if let Some(one_more) = file.services.get(MAX_SERVICES) {
-        let message = format!("there are more than {MAX_SERVICES} services");
-        let help = "give services with the same targets one [[service]] with several listeners";
-        findings.fault(one_more.span.clone(), Refusal::new(message, help));
-    }
     for service in &file.services {
         let span = || service.span.clone();
         missing(&service.name, "service.name", "write name = \"web\"", span(), findings);
@@ -57,11 +87,6 @@ fn services(file: &File, findings: &mut Findings<'_>) {
 }
 
 fn rules(file: &File, findings: &mut Findings<'_>) {
-    if let Some(one_more) = file.rules.get(MAX_RULES) {
-        let message = format!("there are more than {MAX_RULES} rules");
-        let help = "give networks with the same verdict one [[rule]] with several networks";
-        findings.fault(one_more.span.clone(), Refusal::new(message, help));
-    }
     for rule in &file.rules {
         let span = || rule.span.clone();
         missing(&rule.name, "rule.name", "write name = \"everyone\"", span(), findings);

@@ -257,7 +257,7 @@ pub struct LogChoice {
 
 impl LogChoice {
     /// The moments of both.
-    const fn and(self, other: Self) -> Self {
+    const fn plus(self, other: Self) -> Self {
         Self {
             connect: self.connect || other.connect,
             disconnect: self.disconnect || other.disconnect,

@@ -311,7 +311,7 @@ fn log(keys: &mut Keys<'_>, findings: &mut Findings<'_>) -> Leaf<LogChoice> {
         Leaf::Absent => Leaf::Absent,
         Leaf::Faulty => Leaf::Faulty,
         Leaf::Given(list) => {
-            let all = list.get_ref().iter().fold(nothing, |all, one| all.and(*one.get_ref()));
+            let all = list.get_ref().iter().fold(nothing, |all, one| all.plus(*one.get_ref()));
             Leaf::Given(Spanned::new(list.span(), all))
         }
     }

@@ -71,6 +71,7 @@ fn beside(source: &str, mut malformed: Diagnostics, values: Diagnostics) -> Diag
     let last = lines.iter().copied().find(is_header).unwrap_or(usize::MAX);
     let trusted = |found: &Diagnostic| line(found) < last && !lines.contains(&line(found));
     malformed.list.extend(values.list.into_iter().filter(trusted));
+    malformed.more += values.more;
     malformed.list.sort_by_key(line);
     malformed
 }
