@@ -139,12 +139,9 @@ impl DataThread {
         meter: &Meter,
     ) {
         let mode = session.pass.capture;
-        let mode_text = match mode {
-            CaptureMode::Off => return,
-            CaptureMode::Headers => "headers".to_owned(),
-            CaptureMode::Prefix(bytes) => format!("prefix {bytes}"),
-            CaptureMode::Full => "full".to_owned(),
-        };
+        if mode == CaptureMode::Off {
+            return;
+        }
         let rule = &session.rule.rule;
         let open = CaptureOpen {
             session_no: session.id.number,
@@ -156,10 +153,7 @@ impl DataThread {
             listen: session.listen.to_string(),
             target: target.map(|target| target.to_string()).unwrap_or_default(),
             ts_start_ns: self.shared.clock.wall_ns(meter.started()),
-            mode: mode_text,
-            resumed: false,
-            offset_up: 0,
-            offset_down: 0,
+            ..CaptureOpen::default()
         };
         meter.keep_payload(self.shared.capture.begin(open, mode));
     }

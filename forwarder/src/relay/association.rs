@@ -176,6 +176,7 @@ impl Association {
         thread.keep_payload(&self.admitted, Transport::Udp, Some(target), &self.meter);
         let socket = self.target.get_or_init(|| socket);
         for payload in self.waiting.take() {
+            self.meter.keep_late(Direction::Up, &payload);
             self.send_up(thread, socket, &payload);
         }
         Ok(())
@@ -185,6 +186,10 @@ impl Association {
         self.failure.set(Some((failure, phase)));
         let target = self.target_address.get();
         thread.keep_payload(&self.admitted, Transport::Udp, target, &self.meter);
+        for payload in self.waiting.take() {
+            self.meter.keep_late(Direction::Up, &payload);
+            count(&thread.shared.counters.datagrams_undeliverable);
+        }
         self.meter.mark(Direction::Down, MarkKind::Refused);
         thread.log(thread.shared.clock.now()).unreached(&self.admitted, target, failure);
     }

@@ -60,8 +60,17 @@ impl Meter {
         let now = self.clock.now();
         self.last_moved.set(now);
         self.account.received(direction, payload.len() as u64, self.clock.wall(now));
+        self.keep(direction, payload, now);
+    }
+
+    /// Payload that was received before it was known where it goes is kept now.
+    pub(crate) fn keep_late(&self, direction: Direction, payload: &[u8]) {
+        self.keep(direction, payload, self.clock.now());
+    }
+
+    fn keep(&self, direction: Direction, payload: &[u8], at: Instant) {
         if let Some(capture) = &mut *self.capture.borrow_mut() {
-            capture.data(direction, payload, self.clock.wall_ns(now));
+            capture.data(direction, payload, self.clock.wall_ns(at));
             let (handed, dropped) = capture.handed_and_dropped();
             self.account.captured(handed, dropped);
         }
