@@ -44,6 +44,7 @@ enum Waiting {
 /// The disk refuses.
 struct Trouble {
     reason: String,
+    /// When an attempt failed last.
     last_try: Instant,
     /// Something could be appended since.
     appended: bool,
@@ -202,9 +203,13 @@ impl Writer {
         if trouble.last_try.elapsed() < RETRY_INTERVAL {
             return Err(LogError::Storage(trouble.reason.clone()));
         }
-        trouble.last_try = Instant::now();
-        if self.journal.is_poisoned() {
-            self.journal.retreat().map_err(|error| LogError::Storage(error.to_string()))?;
+        // Only an attempt that fails begins a new wait: asking for a mark writes nothing, and must
+        // not take away the attempt of the frame that follows it.
+        if self.journal.is_poisoned()
+            && let Err(error) = self.journal.retreat()
+        {
+            trouble.last_try = Instant::now();
+            return Err(LogError::Storage(error.to_string()));
         }
         Ok(())
     }

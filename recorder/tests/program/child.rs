@@ -62,11 +62,31 @@ impl Scene {
 
     /// Starts the recorder and waits until it says that it is ready.
     pub(crate) fn start(&mut self) {
+        self.start_as(self.command("run"));
+    }
+
+    /// As [`Self::start`], with files that may grow to 8 KiB, as if the disk were full then.
+    pub(crate) fn start_on_a_full_disk(&mut self) {
+        let mut command = Command::new("sh");
+        // A process that ignores SIGXFSZ gets an error instead.
+        let script = "trap '' XFSZ; ulimit -S -f 16; exec \"$0\" run -c \"$1\"";
+        command.args(["-c", script, env!("CARGO_BIN_EXE_recorder")]).arg(self.config());
+        self.start_as(command);
+    }
+
+    /// Lets files grow.
+    pub(crate) fn make_room(&self) {
+        let pid = rustix::process::Pid::from_child(self.running.as_ref().unwrap());
+        let unlimited = rustix::process::Rlimit { current: None, maximum: None };
+        let resource = rustix::process::Resource::Fsize;
+        rustix::process::prlimit(Some(pid), resource, unlimited).unwrap();
+    }
+
+    fn start_as(&mut self, mut command: Command) {
         let notify = self.path("notify");
         drop(fs::remove_file(&notify));
         let socket = UnixDatagram::bind(&notify).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let mut command = self.command("run");
         let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut child = command
             .env("NOTIFY_SOCKET", &notify)

@@ -1,5 +1,7 @@
 //! SIGKILL at any moment: what was acknowledged is in the tables, once.
 
+use std::time::{Duration, Instant};
+
 use crate::child::Scene;
 use crate::sender::{ROWS, Sender};
 use crate::tables;
@@ -44,6 +46,27 @@ fn every_row_is_there_once_whenever_the_recorder_is_killed() {
     assert!(tables::usage(&scene.data()) == expected, "rows are missing, wrong, or there twice");
     assert_eq!(tables::count(&scene.data(), "events"), 1, "one stream_start");
     assert_eq!(scene.terminate(), Some(0));
+}
+
+#[test]
+fn a_recorder_whose_disk_was_full_goes_on_when_there_is_room() {
+    let mut scene = Scene::new();
+    scene.start_on_a_full_disk();
+    let once = |scene: &Scene| {
+        let mut sender = Sender::connect(&scene.socket(), 1)?;
+        sender.send_large(1)?;
+        sender.acknowledged()
+    };
+    once(&scene).unwrap_err();
+    scene.make_room();
+    // Forwarders come back as often as they are told to: once a second.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while once(&scene).is_err() {
+        assert!(Instant::now() < deadline, "it refuses for ever:\n{}", scene.log());
+        std::thread::sleep(Duration::from_millis(1010));
+    }
+    assert!(scene.run("flush").status.success());
+    assert_eq!(tables::count(&scene.data(), "usage"), 1);
 }
 
 #[test]

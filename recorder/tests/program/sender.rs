@@ -44,6 +44,9 @@ impl Sender {
         };
         sender.send(&Frame::message(FrameKind::Hello, 0, &hello))?;
         let frame = sender.receive()?;
+        if frame.kind == FrameKind::Reject {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         assert_eq!(frame.kind, FrameKind::Welcome, "{frame:?}");
         sender.welcome = Welcome::decode(frame.message_bytes()).unwrap();
         Ok(sender)
@@ -66,9 +69,20 @@ impl Sender {
         self.send(&Frame::message(FrameKind::Rows, number, &rows))
     }
 
-    /// The next acknowledgement.
+    /// Sends frame `number` with one row of some 32 KiB.
+    pub(crate) fn send_large(&mut self, number: u64) -> io::Result<()> {
+        let row = Usage { seq: Some(1), service: "x".repeat(32 << 10), ..Usage::default() };
+        let rows =
+            Rows { node: NODE.into(), boot: BOOT.into(), usage: vec![row], ..Rows::default() };
+        self.send(&Frame::message(FrameKind::Rows, number, &rows))
+    }
+
+    /// The next acknowledgement; an error: the recorder refused.
     pub(crate) fn acknowledged(&mut self) -> io::Result<u64> {
         let frame = self.receive()?;
+        if frame.kind == FrameKind::Reject {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         assert_eq!(frame.kind, FrameKind::Ack, "{frame:?}");
         Ok(Ack::decode(frame.message_bytes()).unwrap().frame)
     }
