@@ -48,6 +48,21 @@ fn a_session_that_does_not_exist_exits_66() {
 }
 
 #[test]
+fn packets_that_are_not_there_are_refused_and_leave_no_file() {
+    let data = Data::with(&Account::whole());
+    let file = data.path().join("session.pcapng");
+    let pcap = |session: &str| data.analyze(&["pcap", session, "-o", file.to_str().unwrap()]);
+    refused(&pcap("k3f9x2ab-1042"), 66, "there is no session k3f9x2ab-1042");
+    refused(&pcap("not-a-session"), 64, "expected <boot>-<number>");
+    refused(&pcap("k3f9x2ab-2"), 66, "session k3f9x2ab-2 has no capture");
+    refused(&pcap("p7q8r9s0-1"), 66, "session p7q8r9s0-1 has not ended");
+    // The index leads to a file that is gone.
+    refused(&pcap("k3f9x2ab-1"), 66, "2026-10-26.pcapng is gone");
+    assert!(!file.exists());
+    refused(&data.analyze(&["wireshark", "k3f9x2ab-1042"]), 66, "there is no session");
+}
+
+#[test]
 fn a_directory_that_is_not_ours_exits_66() {
     let dir = tempfile::tempdir().unwrap();
     for path in [dir.path().to_owned(), dir.path().join("absent")] {
