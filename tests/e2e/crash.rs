@@ -171,9 +171,9 @@ fn without_a_recorder_it_forwards_says_so_once_and_delivers_later() {
     assert!(attempt(scene.client(0), listen, plan).unwrap().1);
     let log = wait::until("it says that the recorder is absent", || {
         let log = scene.forwarder().log();
-        log.contains("recorder").then_some(log)
+        log.contains("waits in the spool").then_some(log)
     });
-    assert_eq!(log.lines().filter(|line| line.contains("recorder.sock")).count(), 1, "{log}");
+    assert_eq!(log.lines().filter(|line| line.contains("waits in the spool")).count(), 1, "{log}");
 
     scene.start_recorder();
     assert!(scene.stop_forwarder().success());

@@ -2,13 +2,14 @@
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use e2e_tests::endpoint::{Plan, TcpServer, exchange};
+use e2e_tests::process::Process;
 use e2e_tests::scene::{Said, Scene};
 use e2e_tests::{address, binary, wait};
 use schemas::wire::{Frame, FrameKind, Hello, Lane, MAX_ACCOUNTING_PAYLOAD, PROTOCOL};
@@ -170,30 +171,36 @@ fn as_nobody(program: &PathBuf) -> Option<Command> {
     Some(command)
 }
 
-#[test]
-fn a_peer_of_another_user_is_refused_and_told_what_to_write() {
-    let mut scene = Scene::new();
-    let forwarder = for_everyone(&scene, "forwarder");
-    let Some(mut command) = as_nobody(&forwarder) else { return };
+/// The scene's recorder, and a forwarder that runs as `nobody`; `None` where we may not become it.
+fn with_a_foreign_forwarder(scene: &mut Scene) -> Option<(Process, SocketAddr)> {
+    let program = for_everyone(scene, "forwarder");
+    let mut command = as_nobody(&program)?;
     scene.start_recorder();
-    fs::set_permissions(scene.path("recorder.sock"), Permissions::from_mode(0o666)).unwrap();
+    let open = |path: &Path, mode| {
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
+    };
+    open(&scene.path("recorder.sock"), 0o666);
     let theirs = scene.path("theirs");
-    fs::create_dir(&theirs).unwrap();
-    fs::set_permissions(&theirs, Permissions::from_mode(0o777)).unwrap();
+    fs::create_dir(&theirs).expect("the scene's directory is writable");
+    open(&theirs, 0o777);
     let listen = scene.free_address();
     scene.configure(&(service("web", &format!("tcp://{listen}"), "127.0.0.1:9") + EVERYONE));
-    let config = fs::read_to_string(scene.forwarder_config()).unwrap();
+    let config = fs::read_to_string(scene.forwarder_config()).expect("it was written");
     let moved = |name: &str| scene.path(name).display().to_string();
     let config = config
         .replace(&moved("spool"), &moved("theirs/spool"))
         .replace(&moved("forwarder.sock"), &moved("theirs/forwarder.sock"));
     let file = theirs.join("forwarder.toml");
-    fs::write(&file, config).unwrap();
-    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-
-    let log = scene.path("theirs.log");
+    fs::write(&file, config).expect("the scene's directory is writable");
+    open(&file, 0o644);
     command.args(["run", "-c"]).arg(&file);
-    let mut forwarder = e2e_tests::process::Process::start("forwarder", &mut command, log);
+    Some((Process::start("forwarder", &mut command, scene.path("theirs.log")), listen))
+}
+
+#[test]
+fn a_peer_of_another_user_is_refused_and_told_what_to_write() {
+    let mut scene = Scene::new();
+    let Some((mut forwarder, listen)) = with_a_foreign_forwarder(&mut scene) else { return };
     wait::until("the recorder names the user", || {
         let words = ["uid 65534", "may not be node edge-1"];
         let log = scene.recorder().log();
@@ -201,6 +208,19 @@ fn a_peer_of_another_user_is_refused_and_told_what_to_write() {
     });
     wait::until("it forwards all the same", || TcpStream::connect(listen).is_ok().then_some(()));
     assert!(forwarder.terminate().success(), "{}", forwarder.log());
+}
+
+#[test]
+fn a_peer_of_another_user_delivers_when_allow_names_it() {
+    let mut scene = Scene::new();
+    let config = fs::read_to_string(scene.recorder_config()).unwrap();
+    let allow = "allow = [{ node = \"edge-1\", uid = 65534 }]\n";
+    fs::write(scene.recorder_config(), allow.to_owned() + &config).unwrap();
+    let Some((mut forwarder, listen)) = with_a_foreign_forwarder(&mut scene) else { return };
+    wait::until("it forwards", || TcpStream::connect(listen).is_ok().then_some(()));
+    assert!(forwarder.terminate().success(), "{}", forwarder.log());
+    scene.flush();
+    assert_eq!(scene.rows(&["sessions"]).len(), 1, "{}", forwarder.log());
 }
 
 #[test]
