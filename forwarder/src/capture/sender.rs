@@ -46,7 +46,7 @@ pub struct Settings {
 pub struct CaptureSender {
     lane: CaptureLane,
     stopping: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<bool>,
 }
 
 impl CaptureSender {
@@ -73,12 +73,11 @@ impl CaptureSender {
     }
 
     /// Waits until the recorder has got everything that was handed over, at most
-    /// [`LAST_WORD_WITHIN`], and ends the lane. True: it has. A recorder that is not there is not
-    /// waited for. Sessions must have ended before.
+    /// [`LAST_WORD_WITHIN`], and ends the lane. True: nothing is known to be lost. A recorder that
+    /// is not there is not waited for. Sessions must have ended before.
     pub async fn stop(mut self) -> bool {
         self.stopping.cancel();
-        timeout(LAST_WORD_WITHIN, &mut self.task).await.is_ok()
-            && self.lane.shared.queued_bytes.load(Relaxed) == 0
+        matches!(timeout(LAST_WORD_WITHIN, &mut self.task).await, Ok(Ok(true)))
     }
 }
 
@@ -124,13 +123,20 @@ struct Outbox {
 }
 
 impl Sender {
-    async fn run(mut self) {
+    /// True: when we were to stop, nothing was lost any more.
+    async fn run(mut self) -> bool {
         let mut backoff = Backoff::default();
         let mut away_from = Instant::now() + AWAY_AFTER;
         loop {
             let begun = Instant::now();
-            let Err(error) = self.attempt(away_from).await else { return };
+            let error = match self.attempt(away_from).await {
+                Ok(all_is_said) => return all_is_said,
+                Err(error) => error,
+            };
             if self.shared.connected.swap(false, Relaxed) {
+                if self.stopping.is_cancelled() {
+                    return false;
+                }
                 away_from = Instant::now() + AWAY_AFTER;
                 if begun.elapsed() > GOOD_AFTER {
                     backoff.reset();
@@ -145,8 +151,8 @@ impl Sender {
         }
     }
 
-    /// One connection, from dial to loss. `Ok`: stopped.
-    async fn attempt(&mut self, away_from: Instant) -> Result<(), LinkError> {
+    /// One connection, from dial to loss. `Ok`: stopped; true, if nothing was lost by it.
+    async fn attempt(&mut self, away_from: Instant) -> Result<bool, LinkError> {
         let hello = Hello {
             protocol: PROTOCOL,
             node: self.settings.node.to_string(),
@@ -158,8 +164,7 @@ impl Sender {
         let socket = self.settings.socket.clone();
         let connecting = async move { connect(&socket, &hello).await };
         let Some(connection) = self.meanwhile(away_from, connecting).await else {
-            self.give_up();
-            return Ok(());
+            return Ok(self.give_up());
         };
         let connection = connection?;
         if self.lost_at.take().is_some() {
@@ -167,7 +172,8 @@ impl Sender {
         }
         self.shared.connected.store(true, Relaxed);
         self.shared.away.store(false, Relaxed);
-        self.serve(connection).await
+        self.serve(connection).await?;
+        Ok(true)
     }
 
     /// Waits for `something` without a recorder; from `away_from` on, what arrives is dropped.
@@ -230,12 +236,15 @@ impl Sender {
         }
     }
 
-    /// We stop, and nobody is there: all that waits is dropped.
-    fn give_up(&mut self) {
+    /// We stop, and nobody is there: all that waits is dropped. True: that was nothing.
+    fn give_up(&mut self) -> bool {
         self.shared.away.store(true, Relaxed);
+        let mut nothing = true;
         while let Ok(message) = self.queue.try_recv() {
+            nothing &= !matches!(message, Message::Data(_));
             self.pass_by(message);
         }
+        nothing
     }
 
     fn lost(&mut self, error: &LinkError) {
