@@ -35,7 +35,7 @@ lint: duckdb ## Checks format, lints and documentation
 	  { echo 'lint: please type: rustup component add rustfmt clippy' >&2; exit 1; }
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items $(FEATURES)
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps $(FEATURES)
 
 build: duckdb ## Builds release binaries in target/release
 	$(CARGO) build --workspace --release $(FEATURES)

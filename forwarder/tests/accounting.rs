@@ -29,7 +29,7 @@ fn config(dir: &Path) -> Config {
 }
 
 fn open(account: &Account, clock: Clock) -> OpenSession {
-    let name = |text| account.name_id(text).unwrap();
+    let name = |text| account.name_id(text).expect("the name area has room");
     account
         .open(&Opening {
             service: name("web"),
@@ -37,11 +37,11 @@ fn open(account: &Account, clock: Clock) -> OpenSession {
             customer: 0,
             config_rev: name("rev"),
             transport: Transport::Tcp,
-            client: ClientAddr::new("127.0.0.2:4000".parse().unwrap()),
-            listen: ListenAddr::new("127.0.0.1:1".parse().unwrap()),
+            client: ClientAddr::new("127.0.0.2:4000".parse().expect("an address")),
+            listen: ListenAddr::new("127.0.0.1:1".parse().expect("an address")),
             ts_start: clock.wall(clock.now()),
         })
-        .unwrap()
+        .expect("the table has room")
 }
 
 fn ending(clock: Clock) -> Ending {
@@ -64,11 +64,15 @@ async fn stop(mut thread: JournalThread) {
 
 fn spooled(dir: &Path) -> (Vec<Rows>, Vec<BootEnd>) {
     let (mut rows, mut ends) = (Vec::new(), Vec::new());
-    for entry in journal::scan(&dir.join("spool")).unwrap() {
-        if let Entry::Frame(frame, _) = entry.unwrap() {
+    for entry in journal::scan(&dir.join("spool")).expect("the spool is readable") {
+        if let Entry::Frame(frame, _) = entry.expect("the spool is whole") {
             match frame.kind {
-                FrameKind::Rows => rows.push(Rows::decode(&frame.payload[..]).unwrap()),
-                FrameKind::BootEnd => ends.push(BootEnd::decode(&frame.payload[..]).unwrap()),
+                FrameKind::Rows => {
+                    rows.push(Rows::decode(&frame.payload[..]).expect("our own rows"));
+                }
+                FrameKind::BootEnd => {
+                    ends.push(BootEnd::decode(&frame.payload[..]).expect("our own end"));
+                }
                 _ => {}
             }
         }

@@ -20,7 +20,9 @@ fn table() -> &'static CounterTable {
         spool_path: "/spool".to_owned(),
         kernel_boot: 1,
     };
-    Box::leak(Box::new(CounterTable::create(words, geometry, &header).unwrap()))
+    Box::leak(Box::new(
+        CounterTable::create(words, geometry, &header).expect("the words hold the table"),
+    ))
 }
 
 #[test]
