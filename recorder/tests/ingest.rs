@@ -184,6 +184,24 @@ async fn a_frame_beyond_the_limit_is_refused_by_its_header() {
 }
 
 #[tokio::test]
+async fn a_row_whose_names_are_none_is_refused_before_it_is_logged() {
+    let recorder = Recorder::start();
+    let (mut client, _) = recorder.connect(SPOOL).await;
+    let session = Session { service: "../web".to_owned(), ..Session::default() };
+    let rows = Rows {
+        node: "edge-1".to_owned(),
+        boot: "k3f9x2ab".to_owned(),
+        sessions: vec![session],
+        ..Rows::default()
+    };
+    client.raw(&encoded(&Frame::message(FrameKind::Rows, 1, &rows))).await;
+    let reject = client.reject().await;
+    assert_eq!(reject.code, RejectCode::Malformed as i32);
+    assert!(reject.text.contains("\"../web\" is not a name"), "{}", reject.text);
+    recorder.take_up_after(0).await;
+}
+
+#[tokio::test]
 async fn what_is_not_a_hello_is_refused() {
     let recorder = Recorder::start();
     let good = hello(SPOOL);
@@ -477,7 +495,13 @@ fn hello(spool: SpoolId) -> Hello {
 
 fn frame(number: u64) -> Frame {
     let seq = i64::try_from(number).unwrap();
-    let session = Session { seq: Some(seq), session_no: seq, ..Session::default() };
+    let session = Session {
+        seq: Some(seq),
+        session_no: seq,
+        service: "web".to_owned(),
+        rule: "all".to_owned(),
+        ..Session::default()
+    };
     let rows = Rows {
         node: "edge-1".into(),
         boot: BOOT.into(),

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use futures_util::StreamExt;
 use prost::Message;
-use schemas::vocab::{BootId, NodeName};
+use schemas::vocab::{BootId, CustomerName, InvalidName, NodeName, RuleName, ServiceName};
 use schemas::wire::{Ack, BootEnd, Frame, FrameKind, PROTOCOL, RejectCode, Rows, Welcome};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -135,11 +135,18 @@ impl Lane<'_> {
         let number = frame.number;
         let malformed =
             |text: String| Refusal::new(RejectCode::Malformed, format!("frame {number}: {text}"));
-        let decoded = match frame.kind {
-            FrameKind::BootEnd => BootEnd::decode(&frame.payload[..]).map(|m| (m.node, m.boot)),
-            _ => Rows::decode(&frame.payload[..]).map(|m| (m.node, m.boot)),
+        let payload = &frame.payload[..];
+        let (node, boot) = match frame.kind {
+            FrameKind::BootEnd => {
+                let end = BootEnd::decode(payload).map_err(|error| malformed(error.to_string()))?;
+                (end.node, end.boot)
+            }
+            _ => {
+                let rows = Rows::decode(payload).map_err(|error| malformed(error.to_string()))?;
+                check_names(&rows).map_err(|error| malformed(error.to_string()))?;
+                (rows.node, rows.boot)
+            }
         };
-        let (node, boot) = decoded.map_err(|error| malformed(error.to_string()))?;
         let node: NodeName = node.parse().map_err(|error| malformed(format!("{error}")))?;
         let _: BootId = boot.parse().map_err(|error| malformed(format!("{error}")))?;
         if node != self.hailed.node {
@@ -153,4 +160,28 @@ impl Lane<'_> {
         let ack = Frame::message(FrameKind::Ack, 0, &Ack { frame: durable });
         answer(self.connection, &ack).await
     }
+}
+
+/// The names in rows were names when the forwarder read its configuration; whether they still are
+/// is not left to the peer, because people and programs make paths and commands of them.
+fn check_names(rows: &Rows) -> Result<(), InvalidName> {
+    let services = rows.sessions.iter().map(|row| &row.service);
+    let services = services.chain(rows.usage.iter().map(|row| &row.service));
+    let services = services.chain(rows.denied.iter().map(|row| &row.service));
+    services
+        .chain(rows.events.iter().filter_map(|row| row.service.as_ref()))
+        .try_for_each(|name| name.parse::<ServiceName>().map(drop))?;
+    let names = rows.sessions.iter().map(|row| &row.rule);
+    let names = names.chain(rows.usage.iter().map(|row| &row.rule));
+    let names = names.chain(rows.denied.iter().filter_map(|row| row.rule.as_ref()));
+    names
+        .chain(rows.events.iter().filter_map(|row| row.rule.as_ref()))
+        .try_for_each(|name| name.parse::<RuleName>().map(drop))?;
+    let customers = rows.sessions.iter().map(|row| &row.customer);
+    let customers = customers.chain(rows.usage.iter().map(|row| &row.customer));
+    let customers = customers.chain(rows.denied.iter().map(|row| &row.customer));
+    customers
+        .chain(rows.events.iter().map(|row| &row.customer))
+        .flatten()
+        .try_for_each(|name| name.parse::<CustomerName>().map(drop))
 }

@@ -62,6 +62,8 @@ impl Sender {
             slot_len_s: 300,
             service: "web".into(),
             bytes_up: 10 * seq,
+            service: "web".to_owned(),
+            rule: "all".to_owned(),
             ..Usage::default()
         };
         let usage = (first..first + ROWS).map(row).collect();
