@@ -59,7 +59,6 @@ impl Sender {
             session_no: seq,
             seq: Some(seq),
             slot_start: 1_793_491_200_000_000,
-            slot_len_s: 300,
             service: "web".into(),
             bytes_up: 10 * seq,
             service: "web".to_owned(),
