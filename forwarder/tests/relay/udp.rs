@@ -247,3 +247,41 @@ fn a_target_that_is_our_own_listener_is_a_loop() {
     });
     assert_eq!(scene.finish().sessions[0].end_reason, "loop");
 }
+
+#[test]
+fn a_client_of_an_ipv6_wildcard_listener_is_answered_from_the_address_it_spoke_to() {
+    let target = udp_socket("[::1]:0");
+    let scene = Scene::start(&service_on("udp://[::]:0", &[target.local_addr().unwrap()]));
+    let to: SocketAddr = format!("[::1]:{}", scene.address(0).port()).parse().unwrap();
+    let client = udp_client("[::1]:0", to);
+    client.send(b"question").unwrap();
+    let mut buffer = [0; 64];
+    let (_, relay) = target.recv_from(&mut buffer).unwrap();
+    target.send_to(b"answer", relay).unwrap();
+    assert_eq!(client.recv(&mut buffer).unwrap(), 6);
+    assert_eq!(scene.finish().sessions[0].listen_ip, "::1");
+}
+
+#[test]
+fn a_full_table_drops_new_clients_datagrams_and_keeps_the_old_sessions() {
+    let target = udp_socket(ANY);
+    let text = one_service(Udp, &[target.local_addr().unwrap()]);
+    let scene = Scene::start_with_table(&text, 64);
+    let mut buffer = [0; 64];
+    let clients: Vec<_> = (0..64)
+        .map(|_| {
+            let client = udp_client(ANY, scene.address(0));
+            client.send(b"in").unwrap();
+            target.recv_from(&mut buffer).unwrap();
+            client
+        })
+        .collect();
+    let late = udp_client(ANY, scene.address(0));
+    late.send(b"too late").unwrap();
+    until("it is refused", || scene.counters().denied.load(Ordering::Relaxed) == 1);
+    clients[0].send(b"still in").unwrap();
+    assert_eq!(target.recv_from(&mut buffer).unwrap().0, 8);
+    let rows = scene.finish();
+    assert_eq!((rows.sessions.len(), rows.denied.len()), (64, 1));
+    assert_eq!((rows.denied[0].reason.as_str(), rows.denied[0].bytes_up), ("table_full", 8));
+}
