@@ -61,8 +61,7 @@ impl Sender {
             slot_start: 1_793_491_200_000_000,
             service: "web".into(),
             bytes_up: 10 * seq,
-            service: "web".to_owned(),
-            rule: "all".to_owned(),
+            rule: "all".into(),
             ..Usage::default()
         };
         let usage = (first..first + ROWS).map(row).collect();
@@ -72,7 +71,13 @@ impl Sender {
 
     /// Sends frame `number` with one row of some 32 KiB.
     pub(crate) fn send_large(&mut self, number: u64) -> io::Result<()> {
-        let row = Usage { seq: Some(1), service: "x".repeat(32 << 10), ..Usage::default() };
+        let row = Usage {
+            seq: Some(1),
+            service: "web".into(),
+            rule: "all".into(),
+            config_rev: "x".repeat(32 << 10),
+            ..Usage::default()
+        };
         let rows =
             Rows { node: NODE.into(), boot: BOOT.into(), usage: vec![row], ..Rows::default() };
         self.send(&Frame::message(FrameKind::Rows, number, &rows))
