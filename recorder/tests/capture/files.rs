@@ -264,6 +264,53 @@ async fn a_disk_that_refuses_costs_payload_and_nothing_else() {
     .unwrap();
 }
 
+/// Tells the child which directory to fill.
+const CHILD_DIR: &str = "CAPTURE_TEST_FULL_DIR";
+
+#[test]
+fn a_write_that_the_disk_cuts_short_leaves_whole_packets_and_the_sum_right() {
+    let name = "files::a_write_that_the_disk_cuts_short_leaves_whole_packets_and_the_sum_right";
+    if let Some(dir) = std::env::var_os(CHILD_DIR) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(fill(Path::new(&dir)));
+    }
+    let data = tempfile::tempdir().unwrap();
+    // A write beyond the limit raises SIGXFSZ, which kills unless ignored; then it fails.
+    let script = r#"trap "" XFSZ; ulimit -f 64; exec "$0" --exact "$1" --nocapture"#;
+    let child = std::process::Command::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .arg(name)
+        .env(CHILD_DIR, data.path())
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+    let file = only_file(data.path(), "web");
+    tshark::readable(&file).unwrap();
+    tshark::clean(&file).unwrap();
+    let kept = tshark::tcp_payload(&file, "0", CLIENT_PORT).unwrap();
+    assert!(kept == noise(1, 100_000)[..kept.len()]);
+    assert!((20_000..33_000).contains(&kept.len()), "{}", kept.len());
+}
+
+/// Captures more than a file may hold.
+async fn fill(data: &Path) {
+    let recorder = Recorder::start(data).await;
+    let mut forwarder = recorder.connect();
+    forwarder.open(tcp(1, CLIENT)).await;
+    for chunk in noise(1, 100_000).chunks(1_000) {
+        forwarder.data(1, Up, chunk).await;
+    }
+    forwarder.finish(1).await;
+    forwarder.hang_up().await;
+    let rows = recorder.stop().await;
+    let extents = extents(&rows, 1);
+    assert_eq!((extents.len(), extents[1].file.as_deref()), (2, None));
+    let captured: i64 = extents.iter().map(|row| row.captured_bytes).sum();
+    let dropped: i64 = extents.iter().map(|row| row.dropped_bytes).sum();
+    assert_eq!(captured + dropped, 100_000);
+}
+
 fn open(change: impl FnOnce(&mut CaptureOpen)) -> Frame {
     let mut open = CaptureOpen {
         session_no: 2,
