@@ -8,14 +8,16 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_link_of_the_readme_leads_somewhere() {
-    for link in links(&read(&root().join("README.md"))) {
-        let path = link.split('#').next().unwrap_or_default();
-        let outside = link.contains("://") || path.is_empty();
-        assert!(
-            outside || root().join(path).exists(),
-            "README.md links to {link}, which is not there"
-        );
+fn every_link_leads_somewhere() {
+    let pages = ["README.md", "CHANGELOG.md", "docs/README.md", "docs/configuration.md"];
+    for page in pages.into_iter().chain(["docs/tables.md", "docs/analyze.md", "docs/recorder.md"]) {
+        let page = root().join(page);
+        for link in links(&read(&page)) {
+            let path = link.split('#').next().unwrap_or_default();
+            let outside = link.contains("://") || path.is_empty();
+            let there = outside || page.with_file_name(path).exists();
+            assert!(there, "{} links to {link}, which is not there", page.display());
+        }
     }
 }
 
