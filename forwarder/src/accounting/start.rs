@@ -181,20 +181,30 @@ fn close_earlier(
     let mut unusable = Vec::new();
     for table in dead {
         let history = read_history(&spool.journal)?;
+        let ours = table.header.kernel_boot == kernel_boot()
+            && table.header.spool_id == spool.journal.id();
         if history.has_ended(table.header.boot) {
             remove(table)?;
-        } else if table.header.kernel_boot == kernel_boot()
-            && table.header.spool_id == spool.journal.id()
-        {
-            let done = Ledger::recover(table.words(), &history, spool)?.map_err(failed)?;
-            spool.sync()?;
-            remove(table)?;
-            recovered.push(Recovery::Table(done));
-        } else {
+            continue;
+        }
+        if !ours {
             unusable.push(table);
+            continue;
+        }
+        match Ledger::recover(table.words(), &history, spool) {
+            Err(TableError::Ahead) => unusable.push(table),
+            done => {
+                recovered.push(Recovery::Table(done?.map_err(failed)?));
+                spool.sync()?;
+                remove(table)?;
+            }
         }
     }
-    let history = read_history(&spool.journal)?;
+    let mut history = read_history(&spool.journal)?;
+    unusable
+        .iter()
+        .filter(|table| table.header.spool_id == spool.journal.id())
+        .for_each(|table| history.table(&table.header));
     recovered.extend(close_lost(config, spool, history)?);
     unusable.into_iter().try_for_each(remove)?;
     Ok(recovered)

@@ -143,6 +143,10 @@ pub enum TableError {
         /// Bytes it has.
         found: usize,
     },
+    /// Both entries of a slot are above the spool's last row, so the last total that is in the
+    /// spool is not known.
+    #[error("the counter table knows of rows that the spool has lost")]
+    Ahead,
     /// A name or path in the header is too long to be kept.
     #[error("{what} of {len} bytes is too long for the counter table: at most {limit}")]
     TooLong {

@@ -318,17 +318,17 @@ impl<'t> Ledger<'t> {
         self.poll(now, spool)?;
         self.write_denied_rest(spool)?;
         self.write_slot(0, spool)?;
-        spool.append_boot_end(&self.boot_end(true, 0, now.wall))
+        spool.append_boot_end(&self.boot_end(0, now.wall))
     }
 
-    pub(super) fn boot_end(&self, exact: bool, unopened: u64, ended_at: Timestamp) -> BootEnd {
+    pub(super) fn boot_end(&self, unopened: u64, ended_at: Timestamp) -> BootEnd {
         BootEnd {
             node: self.header.node.clone(),
             boot: self.header.boot.to_string(),
             last_seq: int(self.next_seq - 1),
             last_session_no: int(self.words.header(header::NEXT_SESSION_NO) - 1),
             unopened: int(unopened),
-            exact,
+            exact: true,
             ended_at: ended_at.0,
         }
     }

@@ -428,7 +428,7 @@ fn check_intervals(row: &Session, intervals: &[&Usage]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
     #[test]
     fn every_history_of_kills_and_failures_leaves_an_exact_account(steps in steps()) {
         let mut world = World::new();

@@ -56,6 +56,11 @@ impl SpoolHistory {
         self.boot(&end.node, &end.boot).ended = true;
     }
 
+    /// Takes a boot whose table cannot be used: there may be nothing else that tells of it.
+    pub fn table(&mut self, header: &Header) {
+        self.boot(&header.node, header.boot.as_str());
+    }
+
     fn boot(&mut self, node: &str, boot: &str) -> &mut BootHistory {
         let at = self.boots.iter().position(|known| known.boot == boot).unwrap_or_else(|| {
             self.boots.push(BootHistory {
@@ -142,7 +147,9 @@ impl Ledger<'_> {
     /// done again: the same rows are in the spool in the end.
     ///
     /// # Errors
-    /// It is not a table, or (inner) a frame could not be appended: the table must be kept.
+    /// It is not a table, or it knows of rows that the spool has lost: nothing was written, and the
+    /// boot's account cannot be closed exactly. Inner: a frame could not be appended: the table must
+    /// be kept.
     pub fn recover<S: Spool>(
         words: &[AtomicU64],
         history: &SpoolHistory,
@@ -152,17 +159,19 @@ impl Ledger<'_> {
         let boot = words.read_header()?.boot;
         let last_seq = history.of(boot).map_or(0, |known| known.last_seq);
         let last_seq = u64::try_from(last_seq).unwrap_or_default();
-        forget_tallies_above(words, last_seq);
-        let mut exact = true;
-        for index in 0..words.slot_count() {
-            exact &= !SlotView::new(words, index).forget_above(last_seq);
+        let mut slots = (0..words.slot_count()).map(|index| SlotView::new(words, index));
+        if slots.any(|slot| slot.is_ahead_of(last_seq)) {
+            return Err(TableError::Ahead);
         }
-        let mut ledger = Ledger::over(words, last_seq)?;
-        Ok(ledger.close_dead(exact, spool))
+        forget_tallies_above(words, last_seq);
+        for index in 0..words.slot_count() {
+            SlotView::new(words, index).forget_above(last_seq);
+        }
+        Ok(Ledger::over(words, last_seq)?.close_dead(spool))
     }
 
     /// Last rows for every session, the slots up to the death, the boot's end.
-    fn close_dead<S: Spool>(&mut self, exact: bool, spool: &mut S) -> Result<Recovered, S::Error> {
+    fn close_dead<S: Spool>(&mut self, spool: &mut S) -> Result<Recovered, S::Error> {
         let died = Timestamp(self.words.header(header::LAST_POLL).cast_signed());
         let (mut ended, mut lost, mut unopened) = (0, 0, 0);
         let mut frame = Frame::default();
@@ -191,8 +200,83 @@ impl Ledger<'_> {
         while self.tally.slot_start <= died.0 {
             self.write_slot(0, spool)?;
         }
-        let end = self.boot_end(exact, unopened, died);
+        let end = self.boot_end(unopened, died);
         spool.append_boot_end(&end)?;
         Ok(Recovered { boot: self.header.boot, died, ended, lost, end })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use schemas::vocab::{ClientAddr, ListenAddr, SpoolId, Transport};
+
+    use super::*;
+    use crate::accounting::{CounterTable, Geometry, Moment, Opening};
+
+    #[derive(Default)]
+    struct Lossy(Vec<Rows>);
+
+    impl Spool for Lossy {
+        type Error = Infallible;
+
+        fn append(&mut self, rows: &Rows, _next_seq: i64) -> Result<(), Infallible> {
+            self.0.push(rows.clone());
+            Ok(())
+        }
+
+        fn append_boot_end(&mut self, _end: &BootEnd) -> Result<(), Infallible> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_table_ahead_of_its_spool_is_not_taken_for_the_truth() {
+        let geometry = Geometry { slots: 1 };
+        let words = (0..geometry.words()).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak();
+        let header = Header {
+            node: "edge".to_owned(),
+            boot: BootId::from_random(1),
+            started: Timestamp(0),
+            slot_len_s: 1,
+            spool_id: SpoolId(1),
+            spool_path: "/spool".to_owned(),
+            kernel_boot: 1,
+        };
+        let table = CounterTable::create(words, geometry, &header).unwrap();
+        let table: &'static CounterTable = Box::leak(Box::new(table));
+        let at = |seconds: i64| Moment {
+            wall: Timestamp(seconds * 1_000_000),
+            monotonic_us: seconds * 1_000_000,
+        };
+        let mut ledger = Ledger::begin(table, at(0)).unwrap();
+        let session = table
+            .open(&Opening {
+                service: 0,
+                rule: 0,
+                customer: 0,
+                config_rev: 0,
+                transport: Transport::Tcp,
+                client: ClientAddr::new("127.0.0.1:1".parse().unwrap()),
+                listen: ListenAddr::new("127.0.0.1:2".parse().unwrap()),
+                ts_start: Timestamp(0),
+            })
+            .unwrap();
+        let mut spool = Lossy::default();
+        for second in 1..=2 {
+            session.delivered(schemas::vocab::Direction::Up, 5);
+            ledger.poll(at(second), &mut spool).unwrap();
+        }
+        std::mem::forget(session);
+
+        let lost = SpoolHistory::default();
+        let refused = Ledger::recover(words, &lost, &mut Lossy::default());
+        assert!(matches!(refused, Err(TableError::Ahead)), "{refused:?}");
+
+        let mut known = SpoolHistory::default();
+        spool.0.iter().for_each(|rows| known.rows(rows));
+        let done = Ledger::recover(words, &known, &mut spool).unwrap().unwrap();
+        assert_eq!((done.lost, done.end.exact), (1, true));
     }
 }

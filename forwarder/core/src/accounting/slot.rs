@@ -158,20 +158,22 @@ impl<'a> SlotView<'a> {
         self.words[at].store(0, Ordering::Release);
     }
 
-    /// Takes back every number above `last_seq`: its row never reached the spool. Returns whether
-    /// both entries were above it, in which case the baseline is lost.
-    pub(super) fn forget_above(&self, last_seq: u64) -> bool {
-        let above = slot::ENTRIES.map(|at| {
-            let above = self.get(at) > last_seq;
-            if above {
+    /// Whether the spool, which ends at `last_seq`, has lost rows that were in it: one entry above
+    /// it belongs to a frame that was never appended, two cannot.
+    pub(super) fn is_ahead_of(&self, last_seq: u64) -> bool {
+        slot::ENTRIES.iter().all(|at| self.get(*at) > last_seq)
+    }
+
+    /// Takes back every number above `last_seq`: its row never reached the spool.
+    pub(super) fn forget_above(&self, last_seq: u64) {
+        for at in slot::ENTRIES {
+            if self.get(at) > last_seq {
                 self.forget(at);
             }
-            above
-        });
+        }
         if self.end_seq() > last_seq {
             self.set_end_seq(0);
         }
-        above == [true, true]
     }
 
     fn ids(&self, word: usize) -> (u32, u32) {
