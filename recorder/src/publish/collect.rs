@@ -1,11 +1,12 @@
 //! What a sealed segment adds to the tables: its rows without duplicates, and the new marks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
 use journal::{JournalError, SegmentReader};
 use prost::Message;
 use schemas::manifest::{BootEndMark, BootMark, SpoolMark};
+use schemas::table::Capture;
 use schemas::vocab::SpoolId;
 use schemas::wire::{BootEnd, Frame, FrameKind, MAX_ACCOUNTING_PAYLOAD, Received, Rows};
 
@@ -45,9 +46,22 @@ impl Collected {
             }
         }
         let mut collected = collector.collected;
+        collected.drop_repeated_captures();
         collected.spools = collector.spools.into_values().collect();
         collected.boots = collector.boots.into_values().collect();
         Ok(collected)
+    }
+
+    /// A crash between the index of a capture file and the file's name makes the next start index
+    /// the file again.
+    fn drop_repeated_captures(&mut self) {
+        let before = self.rows.captures.len();
+        let mut seen = BTreeSet::new();
+        self.rows.captures.retain(|row| {
+            let Capture { node, boot, session_no, extent, file, .. } = row;
+            seen.insert((node.clone(), boot.clone(), *session_no, *extent, file.clone()))
+        });
+        self.duplicates += as_u64(before - self.rows.captures.len());
     }
 }
 

@@ -326,6 +326,18 @@ fn a_frame_that_comes_again_is_left_out_with_its_unnumbered_rows() {
 }
 
 #[test]
+fn a_capture_file_indexed_again_after_a_crash_has_its_rows_once() {
+    let mut bench = Bench::new();
+    for _ in 0..2 {
+        bench.append(FrameKind::Rows, own_rows().encode_to_vec());
+    }
+    let segments = bench.seal();
+    let published = bench.publisher().publish(&segments[0]).unwrap();
+    let captures = u64::try_from(own_rows().captures.len()).unwrap();
+    assert_eq!(published.duplicates, captures);
+}
+
+#[test]
 fn the_end_of_a_boot_counts_once_and_lasts() {
     let mut bench = Bench::new();
     bench.receive(SPOOL, 1, FrameKind::BootEnd, &boot_end("aaaaaaaa", 6));
