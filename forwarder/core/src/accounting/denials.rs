@@ -19,7 +19,7 @@ use super::slot::int;
 const MAX_CLIENTS: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
+pub(super) struct Key {
     service: u32,
     rule: u32,
     reason: DenyReason,
@@ -68,25 +68,29 @@ impl DenialBook {
         tally.bytes += denial.bytes;
     }
 
-    /// The rows that are due now: keys not seen before in this slot. They stay due until
+    /// The rows that are due now: keys not seen before in this slot. Each stays due until
     /// [`DenialBook::written`].
-    pub(super) fn due(&self, names: Words<'_>) -> Vec<table::Denied> {
-        self.fresh
-            .iter()
-            .filter_map(|key| self.seen.get(key).copied().flatten().map(|t| row(names, *key, t)))
-            .collect()
+    pub(super) fn due(&self, names: Words<'_>) -> Vec<(Key, table::Denied)> {
+        let tally = |key| self.seen.get(key).copied().flatten();
+        self.fresh.iter().filter_map(|key| Some((*key, row(names, *key, tally(key)?)))).collect()
     }
 
-    /// The rows returned by [`DenialBook::due`] are in the spool.
-    pub(super) fn written(&mut self) {
-        for key in self.fresh.drain(..) {
+    /// The rows of these keys are in the spool.
+    pub(super) fn written(&mut self, keys: impl Iterator<Item = Key>) {
+        for key in keys {
             self.seen.insert(key, None);
         }
     }
 
+    /// No row returned by [`DenialBook::due`] is missing in the spool.
+    pub(super) fn all_due_written(&mut self) {
+        self.fresh.clear();
+    }
+
     /// The rows that the end of the slot makes due: every refusal without a row.
-    pub(super) fn rest(&self, names: Words<'_>) -> Vec<table::Denied> {
-        self.seen.iter().filter_map(|(key, tally)| tally.map(|t| row(names, *key, t))).collect()
+    pub(super) fn rest(&self, names: Words<'_>) -> Vec<(Key, table::Denied)> {
+        let told = |(key, tally): (&Key, &Option<Tally>)| Some((*key, row(names, *key, (*tally)?)));
+        self.seen.iter().filter_map(told).collect()
     }
 
     /// The slot is over and its rows are in the spool.

@@ -11,8 +11,9 @@ use super::layout::{Words, header, state};
 use super::ledger::{Ledger, Spool};
 use super::slot::{Entry, SlotView, int};
 
-/// Sessions in one frame; with two rows each it stays far below the frame's limit of 1 MiB.
-const SESSIONS_PER_FRAME: usize = 1024;
+/// Sessions in one frame: their last two rows, with the longest names there can be, stay below the
+/// limit of 1 MiB.
+const SESSIONS_PER_FRAME: usize = 512;
 
 /// A frame in the making, and what was noted for it.
 #[derive(Debug, Default)]

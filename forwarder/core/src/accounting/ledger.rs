@@ -14,15 +14,20 @@ use schemas::table::{Denied, Event, Slot};
 use schemas::vocab::{PerDirection, Quality, Severity, SlotStatus, Timestamp};
 use schemas::wire::{BootEnd, Rows};
 
-use super::denials::DenialBook;
+use super::denials::{DenialBook, Key};
 use super::frame::{Frame, Tally, newest_tally, next_of};
 use super::layout::{Header, TableError, Words, header, state};
 use super::session::Denial;
 use super::slot::{Entry, SlotView, int};
 use super::table::CounterTable;
 
-/// Denied rows and events in one frame.
-const NOTES_PER_FRAME: usize = 1024;
+/// Denied rows in one frame.
+const DENIED_PER_FRAME: usize = 1024;
+/// Events that wait for the spool; the frame that takes them all stays below the frame's limit.
+const MAX_EVENTS: usize = 256;
+/// Longest message or attributes of an event, in bytes; a longer message is cut, longer attributes
+/// are left out.
+const MAX_EVENT_TEXT: usize = 1024;
 /// Slots over which a stall is spread; of a longer one the rest is unknown and has no rows.
 const MAX_SPREAD_SLOTS: i64 = 288;
 /// A step of the wall clock against the monotonic one that counts as one, in microseconds.
@@ -117,10 +122,12 @@ impl<'t> Ledger<'t> {
         self.denials.add(denial);
     }
 
-    /// Takes an event; it becomes a row at the next poll. Beyond 1,024 waiting ones it is dropped,
-    /// which happens only while the spool cannot be written.
-    pub fn event(&mut self, event: Event) {
-        if self.events.len() < NOTES_PER_FRAME {
+    /// Takes an event; it becomes a row at the next poll. Beyond 256 waiting ones it is dropped,
+    /// which happens only while the spool cannot be written. Its message is cut at 1 KiB.
+    pub fn event(&mut self, mut event: Event) {
+        if self.events.len() < MAX_EVENTS {
+            event.message.truncate(event.message.floor_char_boundary(MAX_EVENT_TEXT));
+            event.attributes = event.attributes.filter(|text| text.len() <= MAX_EVENT_TEXT);
             self.events.push(event);
         }
     }
@@ -150,7 +157,7 @@ impl<'t> Ledger<'t> {
             let slot = now.wall.slot_start(self.header.slot_len_s).0;
             if slot != self.tally.slot_start {
                 let back = slot < self.tally.slot_start;
-                self.end_slot(now.wall, 1, spool)?;
+                self.end_slot(now.wall, Share::ALL, spool)?;
                 self.tally.slot_start = slot;
                 let pass = self.words.header(header::CLOCK_PASS) + u64::from(back);
                 self.words.set_header(header::CLOCK_PASS, pass);
@@ -169,27 +176,28 @@ impl<'t> Ledger<'t> {
         Ok(())
     }
 
-    /// Ends every slot that is over at `wall`.
+    /// Ends every slot that is over at `wall`. Of several, none knows what was its own.
     fn pass_edges<S: Spool>(&mut self, wall: Timestamp, spool: &mut S) -> Result<(), S::Error> {
-        let over = |tally: Tally, len: i64| (wall.0 - tally.slot_start) / len;
-        while over(self.tally, self.slot_len_us()) > 0 {
-            let slots = over(self.tally, self.slot_len_us());
-            if slots > MAX_SPREAD_SLOTS {
-                self.end_slot(wall, 1, spool)?;
-                self.tally.slot_start = wall.slot_start(self.header.slot_len_s).0;
-            } else {
-                self.end_slot(wall, slots, spool)?;
+        let over = (wall.0 - self.tally.slot_start) / self.slot_len_us();
+        if over > MAX_SPREAD_SLOTS {
+            self.end_slot(wall, Share { of: 1, quality: Quality::Spread }, spool)?;
+            self.tally.slot_start = wall.slot_start(self.header.slot_len_s).0;
+        } else if over > 1 {
+            for of in (1..=over.unsigned_abs()).rev() {
+                self.end_slot(wall, Share { of, quality: Quality::Spread }, spool)?;
             }
+        } else if over == 1 {
+            self.end_slot(wall, Share::ALL, spool)?;
         }
         Ok(())
     }
 
-    /// Ends the running slot, one of `over` slots that passed since the counters were last read:
-    /// usage rows of every session with its share, denied repeats, the slot's own row.
+    /// Ends the running slot: usage rows of every session with the slot's share, denied repeats, the
+    /// slot's own row.
     fn end_slot<S: Spool>(
         &mut self,
         wall: Timestamp,
-        over: i64,
+        share: Share,
         spool: &mut S,
     ) -> Result<(), S::Error> {
         let edge = self.tally.slot_start + self.slot_len_us();
@@ -200,10 +208,10 @@ impl<'t> Ledger<'t> {
             let slot = SlotView::new(self.words, index);
             let began_after = (edge..=wall.0).contains(&slot.ts_start().0);
             open += u64::from(state == state::OPEN);
-            if state == state::CLOSED && over == 1 && (1..edge).contains(&slot.ts_end().0) {
-                self.put_last_rows(&mut frame, index, slot.ended_row(wall), Quality::Exact);
+            if state == state::CLOSED && (1..edge).contains(&slot.ts_end().0) {
+                self.put_last_rows(&mut frame, index, slot.ended_row(wall), share.quality);
             } else if matches!(state, state::OPEN | state::CLOSED) && !began_after {
-                self.put_interim(&mut frame, index, over, edge);
+                self.put_interim(&mut frame, index, share, edge);
             }
             if frame.is_full() {
                 self.append(&mut frame, spool)?;
@@ -215,13 +223,12 @@ impl<'t> Ledger<'t> {
     }
 
     /// A usage row of a session that goes on, if it moved anything or has none yet.
-    fn put_interim(&mut self, frame: &mut Frame, index: usize, over: i64, edge: i64) {
+    fn put_interim(&mut self, frame: &mut Frame, index: usize, share: Share, edge: i64) {
         let slot = SlotView::new(self.words, index);
         let from = slot.baseline();
-        let to = share(from, slot.totals(), u64::try_from(over).unwrap_or(1));
+        let to = share.between(from, slot.totals());
         if (to.bytes, to.datagrams) != (from.bytes, from.datagrams) || from.seq == 0 {
-            let quality = if over > 1 { Quality::Spread } else { Quality::Exact };
-            self.put_usage(frame, index, (from, to), quality, (edge, false));
+            self.put_usage(frame, index, (from, to), share.quality, (edge, false));
         }
     }
 
@@ -241,9 +248,8 @@ impl<'t> Ledger<'t> {
     }
 
     fn write_notes<S: Spool>(&mut self, spool: &mut S) -> Result<(), S::Error> {
-        let denied = self.denials.due(self.words);
-        self.write_denied(denied, spool)?;
-        self.denials.written();
+        self.write_denied(self.denials.due(self.words), spool)?;
+        self.denials.all_due_written();
         if !self.events.is_empty() {
             let mut frame = Frame::default();
             for mut event in self.events.clone() {
@@ -257,20 +263,25 @@ impl<'t> Ledger<'t> {
     }
 
     fn write_denied_rest<S: Spool>(&mut self, spool: &mut S) -> Result<(), S::Error> {
-        let denied = self.denials.rest(self.words);
-        self.write_denied(denied, spool)?;
+        self.write_denied(self.denials.rest(self.words), spool)?;
         self.denials.clear();
         Ok(())
     }
 
-    fn write_denied<S: Spool>(&mut self, rows: Vec<Denied>, spool: &mut S) -> Result<(), S::Error> {
-        for chunk in rows.chunks(NOTES_PER_FRAME) {
+    /// Writes refusals. Those that a frame has taken are not due again should the next one fail.
+    fn write_denied<S: Spool>(
+        &mut self,
+        rows: Vec<(Key, Denied)>,
+        spool: &mut S,
+    ) -> Result<(), S::Error> {
+        for chunk in rows.chunks(DENIED_PER_FRAME) {
             let mut frame = Frame::default();
-            for row in chunk {
+            for (_, row) in chunk {
                 let seq = Some(int(self.take_seq(&mut frame)));
                 frame.rows.denied.push(Denied { seq, ..row.clone() });
             }
             self.append(&mut frame, spool)?;
+            self.denials.written(chunk.iter().map(|(key, _)| *key));
         }
         Ok(())
     }
@@ -342,17 +353,30 @@ impl<'t> Ledger<'t> {
     }
 }
 
-/// The totals up to which the next of `divisor` slots counts.
-fn share(from: Entry, totals: Entry, divisor: u64) -> Entry {
-    let part = |from: u64, to: u64| from + to.saturating_sub(from) / divisor;
-    let pair = |from: PerDirection<u64>, to: PerDirection<u64>| PerDirection {
-        up: part(from.up, to.up),
-        down: part(from.down, to.down),
-    };
-    Entry {
-        bytes: pair(from.bytes, totals.bytes),
-        datagrams: pair(from.datagrams, totals.datagrams),
-        ..next_of(from, totals)
+/// What the slot that ends gets of the traffic since the last usage row.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    /// One part of so many, at least 1.
+    of: u64,
+    /// How sure it is that this was the slot's own traffic.
+    quality: Quality,
+}
+
+impl Share {
+    const ALL: Self = Self { of: 1, quality: Quality::Exact };
+
+    /// The totals up to which the slot counts.
+    fn between(self, from: Entry, totals: Entry) -> Entry {
+        let part = |from: u64, to: u64| from + to.saturating_sub(from) / self.of;
+        let pair = |from: PerDirection<u64>, to: PerDirection<u64>| PerDirection {
+            up: part(from.up, to.up),
+            down: part(from.down, to.down),
+        };
+        Entry {
+            bytes: pair(from.bytes, totals.bytes),
+            datagrams: pair(from.datagrams, totals.datagrams),
+            ..next_of(from, totals)
+        }
     }
 }
 

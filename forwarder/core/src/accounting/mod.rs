@@ -8,6 +8,8 @@
 //!
 //! Nothing here does I/O: the table is a slice of atomics, the spool a [`Spool`].
 
+#[cfg(test)]
+mod bounds;
 mod denials;
 mod frame;
 mod layout;

@@ -1,0 +1,210 @@
+//! What happens at the bounds of a frame and of a slot, which random histories do not reach.
+
+use std::sync::atomic::AtomicU64;
+
+use prost::Message;
+use schemas::table::Event;
+use schemas::vocab::{
+    BootId, ClientAddr, CloseKind, DenyAction, DenyReason, Direction, EgressAddr, EndPhase,
+    EndReason, FirstFin, ListenAddr, Quality, SpoolId, TargetAddr, Timestamp, Transport,
+};
+use schemas::wire::{BootEnd, MAX_ACCOUNTING_PAYLOAD, Rows};
+
+use super::*;
+
+const START_US: i64 = 1_800_000_000_000_000;
+const SECOND_US: i64 = 1_000_000;
+const LONGEST_ADDRESS: &str = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535";
+
+/// Keeps the frames; can be told to fail.
+#[derive(Debug, Default)]
+struct Kept {
+    frames: Vec<Rows>,
+    left: Option<u32>,
+}
+
+impl Spool for Kept {
+    type Error = &'static str;
+
+    fn append(&mut self, rows: &Rows, _next_seq: i64) -> Result<(), &'static str> {
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(1).ok_or("no space left")?;
+        }
+        self.frames.push(rows.clone());
+        Ok(())
+    }
+
+    fn append_boot_end(&mut self, _end: &BootEnd) -> Result<(), &'static str> {
+        Ok(())
+    }
+}
+
+fn table(slots: usize) -> &'static CounterTable {
+    let geometry = Geometry { slots };
+    let words: &'static [AtomicU64] =
+        (0..geometry.words()).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak();
+    let header = Header {
+        node: "n".repeat(63),
+        boot: BootId::from_random(1),
+        started: Timestamp(START_US),
+        slot_len_s: 1,
+        spool_id: SpoolId(1),
+        spool_path: "/spool".to_owned(),
+        kernel_boot: 7,
+    };
+    Box::leak(Box::new(CounterTable::create(words, geometry, &header).unwrap()))
+}
+
+fn at(after_us: i64) -> Moment {
+    Moment { wall: Timestamp(START_US + after_us), monotonic_us: after_us }
+}
+
+fn open(table: &'static CounterTable, name: u32, after_us: i64) -> OpenSession {
+    let opening = Opening {
+        service: name,
+        rule: name,
+        customer: name,
+        config_rev: name,
+        transport: Transport::Tcp,
+        client: ClientAddr::new(LONGEST_ADDRESS.parse().unwrap()),
+        listen: ListenAddr::new(LONGEST_ADDRESS.parse().unwrap()),
+        ts_start: at(after_us).wall,
+    };
+    table.open(&opening).unwrap()
+}
+
+fn ending(after_us: i64) -> Ending {
+    Ending {
+        reason: EndReason::HalfCloseTimeout,
+        phase: EndPhase::HalfClosed,
+        first_fin: FirstFin::Client,
+        client_close: CloseKind::Timeout,
+        target_close: CloseKind::Timeout,
+        errno: 110,
+        ts_end: at(after_us).wall,
+        duration_us: u64::MAX,
+    }
+}
+
+#[test]
+fn a_frame_of_the_longest_rows_fits_the_link() {
+    const SESSIONS: usize = 2048;
+    let table = table(SESSIONS);
+    let mut ledger = Ledger::begin(table, at(0)).unwrap();
+    let name = table.name_id(&"n".repeat(63)).unwrap();
+    let host = table.name_id(&"h".repeat(253)).unwrap();
+    for _ in 0..SESSIONS {
+        let session = open(table, name, 1);
+        session.dialling(TargetAddr::new(LONGEST_ADDRESS.parse().unwrap()), host);
+        let egress = EgressAddr::new(LONGEST_ADDRESS.parse().unwrap());
+        session.connected(egress, at(1).wall, u64::MAX);
+        for direction in [Direction::Up, Direction::Down] {
+            session.received(direction, u64::MAX >> 12, at(1).wall);
+            session.delivered_datagram(direction, u64::MAX >> 12);
+        }
+        session.captured(u64::MAX, u64::MAX);
+        session.end(ending(2));
+    }
+    for client in 0..4096_u32 {
+        ledger.deny(denial(name, client));
+    }
+    for _ in 0..4096 {
+        ledger.event(Event {
+            kind: "k".repeat(32),
+            service: Some("s".repeat(63)),
+            rule: Some("r".repeat(63)),
+            customer: Some("c".repeat(63)),
+            message: "ü".repeat(100_000),
+            attributes: Some("x".repeat(100_000)),
+            ..Event::default()
+        });
+    }
+    let mut spool = Kept::default();
+    ledger.poll(at(3), &mut spool).unwrap();
+    let rows: usize = spool.frames.iter().map(|frame| frame.sessions.len()).sum();
+    assert_eq!(rows, SESSIONS);
+    assert!(spool.frames.iter().any(|frame| !frame.events.is_empty()));
+    for frame in &spool.frames {
+        let len = frame.encoded_len();
+        assert!(len <= MAX_ACCOUNTING_PAYLOAD, "{len} bytes, {} sessions", frame.sessions.len());
+    }
+}
+
+fn denial(name: u32, client: u32) -> Denial {
+    let ip = std::net::Ipv6Addr::from_bits(u128::MAX - u128::from(client));
+    Denial {
+        service: name,
+        rule: name,
+        customer: name,
+        transport: Transport::Udp,
+        client: ClientAddr::new((ip, 65535).into()),
+        listen: ListenAddr::new(LONGEST_ADDRESS.parse().unwrap()),
+        phase: EndPhase::Policy,
+        reason: DenyReason::TableFull,
+        action: DenyAction::Drop,
+        bytes: 65_507,
+        ts: at(1).wall,
+    }
+}
+
+#[test]
+fn refusals_are_told_once_though_the_spool_fills_up_between_their_frames() {
+    let table = table(1);
+    let mut ledger = Ledger::begin(table, at(0)).unwrap();
+    (0..3000).for_each(|client| ledger.deny(denial(0, client)));
+    let mut spool = Kept { left: Some(1), ..Kept::default() };
+    ledger.poll(at(2), &mut spool).unwrap_err();
+    spool.left = None;
+    ledger.poll(at(3), &mut spool).unwrap();
+    // Repeats of all of them, told at the slot's edge, in which the spool fills up again.
+    (0..3000).for_each(|client| ledger.deny(denial(0, client)));
+    spool.left = Some(2);
+    ledger.poll(at(SECOND_US), &mut spool).unwrap_err();
+    spool.left = None;
+    ledger.poll(at(SECOND_US + 1), &mut spool).unwrap();
+    let told: i64 = spool.frames.iter().flat_map(|frame| &frame.denied).map(|row| row.count).sum();
+    assert_eq!(told, 6000);
+}
+
+/// Polls at the start and after a stall of so many slots; gives the usage rows of two sessions: one
+/// that went on, and one that ended in the first slot.
+fn after_a_stall(slots: i64) -> [Vec<schemas::table::Usage>; 2] {
+    let table = table(2);
+    let mut ledger = Ledger::begin(table, at(0)).unwrap();
+    let mut spool = Kept::default();
+    let (long, short) = (open(table, 0, 1), open(table, 0, 1));
+    for session in [&long, &short] {
+        session.received(Direction::Up, 1000, at(2).wall);
+        session.delivered(Direction::Up, 1000);
+    }
+    short.end(ending(SECOND_US / 2));
+    ledger.poll(at(slots * SECOND_US + 5), &mut spool).unwrap();
+    long.end(ending(slots * SECOND_US + 6));
+    ledger.poll(at(slots * SECOND_US + 7), &mut spool).unwrap();
+    let usage = || spool.frames.iter().flat_map(|frame| frame.usage.clone());
+    [1, 2].map(|number| usage().filter(|row| row.session_no == number).collect())
+}
+
+#[test]
+fn what_a_stall_spread_over_slots_is_never_called_exact() {
+    for slots in [2, 5, 288, 289, 100_000] {
+        let [long, _] = after_a_stall(slots);
+        let (last, spread) = long.split_last().unwrap();
+        assert_eq!((last.bytes_up, last.quality), (0, Quality::Exact as i32));
+        assert!(
+            spread.iter().all(|row| row.quality == Quality::Spread as i32),
+            "{slots}: {spread:?}"
+        );
+        assert_eq!(spread.iter().map(|row| row.bytes_up).sum::<i64>(), 1000);
+    }
+    let [long, _] = after_a_stall(1);
+    assert!(long.iter().all(|row| row.quality == Quality::Exact as i32), "{long:?}");
+}
+
+#[test]
+fn nothing_is_spread_over_slots_after_a_sessions_end() {
+    let [_, short] = after_a_stall(5);
+    assert_eq!(short.len(), 1, "{short:?}");
+    assert_eq!((short[0].slot_start, short[0].bytes_up), (START_US, 1000));
+    assert_eq!(short[0].active_us, SECOND_US / 2 - 1);
+}
