@@ -1,9 +1,11 @@
 //! The spool as the ledger sees it: frames of rows, appended to a journal, within its bound.
 
+use std::collections::VecDeque;
+
 use forwarder_core::accounting::Spool;
 use journal::{Heading, Journal, JournalError};
 use prost::Message;
-use schemas::wire::{BootEnd, FrameKind, Rows};
+use schemas::wire::{BootEnd, Frame, FrameKind, Rows};
 
 /// Why a frame is not in the spool.
 #[derive(Debug, thiserror::Error)]
@@ -24,10 +26,18 @@ pub(super) enum SpoolError {
 pub(super) struct BoundedSpool {
     pub(super) journal: Journal,
     pub(super) max_bytes: u64,
+    /// Frames that a failed fdatasync took out of the journal and that are not back yet. Their rows
+    /// have numbers and their sessions no slots any more: only here they still are.
+    taken_back: VecDeque<Frame>,
 }
 
 impl BoundedSpool {
+    pub(super) fn new(journal: Journal, max_bytes: u64) -> Self {
+        Self { journal, max_bytes, taken_back: VecDeque::new() }
+    }
+
     fn put(&mut self, kind: FrameKind, message: &impl Message) -> Result<(), SpoolError> {
+        self.append_again()?;
         let bytes = self.journal.bytes();
         if bytes >= self.max_bytes {
             return Err(SpoolError::Full { bytes });
@@ -39,9 +49,7 @@ impl BoundedSpool {
     /// Makes everything appended durable. After a failed fdatasync the frames are written again,
     /// from memory and through a new descriptor.
     pub(super) fn sync(&mut self) -> Result<u64, JournalError> {
-        if self.journal.is_poisoned() {
-            self.append_again()?;
-        }
+        self.append_again()?;
         match self.journal.sync() {
             Ok(durable) => Ok(durable),
             Err(error) => {
@@ -52,9 +60,17 @@ impl BoundedSpool {
         }
     }
 
+    /// Writes again what a failed fdatasync was for. What the disk does not take stays in memory
+    /// until it does, and nothing else is appended before.
     fn append_again(&mut self) -> Result<(), JournalError> {
-        for frame in self.journal.retreat()? {
-            self.journal.append(frame.kind, frame.payload)?;
+        if self.journal.is_poisoned() {
+            for frame in self.journal.retreat()?.into_iter().rev() {
+                self.taken_back.push_front(frame);
+            }
+        }
+        while let Some(frame) = self.taken_back.front() {
+            self.journal.append(frame.kind, frame.payload.clone())?;
+            self.taken_back.pop_front();
         }
         Ok(())
     }
@@ -84,5 +100,71 @@ impl Spool for BoundedSpool {
         self.put(FrameKind::BootEnd, end)?;
         self.journal.set_heading(heading(true));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+
+    use journal::{Entry, Settings, scan};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use schemas::vocab::SpoolId;
+
+    use super::*;
+
+    /// Tells the child which directory to fill.
+    const CHILD_DIR: &str = "SPOOL_TEST_DIR";
+    const ROWS: &[u8] = &[b'x'; 700];
+
+    fn limit_files_to(bytes: Option<u64>) {
+        let hard = getrlimit(Resource::Fsize).maximum;
+        setrlimit(Resource::Fsize, Rlimit { current: bytes, maximum: hard }).unwrap();
+    }
+
+    /// The disk fails an fdatasync, and has room for only one of the three frames when they are
+    /// written again.
+    fn lose_the_disk_for_a_while(dir: &Path) {
+        let (journal, _) = Journal::open(dir, Settings::new(SpoolId(1))).unwrap();
+        let mut spool = BoundedSpool::new(journal, u64::MAX);
+        let durable = spool.journal.bytes();
+        for _ in 0..3 {
+            spool.journal.append(FrameKind::Rows, ROWS.into()).unwrap();
+        }
+        // What a failed fdatasync makes the journal do.
+        spool.taken_back = spool.journal.retreat().unwrap().into();
+        limit_files_to(Some(durable + 1000));
+        assert!(spool.sync().unwrap_err().is_full());
+        assert!(spool.put(FrameKind::Rows, &Rows::default()).is_err(), "it would overtake");
+        limit_files_to(None);
+        spool.put(FrameKind::BootEnd, &BootEnd::default()).unwrap();
+        assert_eq!(spool.sync().unwrap(), 4);
+    }
+
+    #[test]
+    fn frames_that_cannot_be_written_again_at_once_are_not_forgotten() {
+        if let Some(dir) = std::env::var_os(CHILD_DIR) {
+            return lose_the_disk_for_a_while(dir.as_ref());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        // A write beyond the limit raises SIGXFSZ, which kills unless ignored; then it fails.
+        let child = Command::new("sh")
+            .args(["-c", r#"trap "" XFSZ; exec "$0" --exact "$1""#])
+            .arg(std::env::current_exe().unwrap())
+            .arg("accounting::spool::tests::frames_that_cannot_be_written_again_at_once_are_not_forgotten")
+            .env(CHILD_DIR, dir.path())
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        let entries = scan(dir.path()).unwrap().map(Result::unwrap);
+        let kinds: Vec<_> = entries
+            .filter_map(|entry| match entry {
+                Entry::Frame(frame, _) => Some((frame.number, frame.kind)),
+                Entry::Segment(_) => None,
+            })
+            .collect();
+        let rows = FrameKind::Rows;
+        assert_eq!(kinds, [(1, rows), (2, rows), (3, rows), (4, FrameKind::BootEnd)]);
     }
 }

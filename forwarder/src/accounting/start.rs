@@ -82,7 +82,7 @@ pub fn start(config: &Config, clock: Clock) -> Result<(Account, JournalThread), 
     let boot = BootId::from_random(random()?);
     let journal = open_spool(&config.recorder.spool)?;
     let spool_path = canonical(&config.recorder.spool)?;
-    let mut spool = BoundedSpool { journal, max_bytes: u64::MAX };
+    let mut spool = BoundedSpool::new(journal, u64::MAX);
     let (recovered, own) = match TableDir::open(Path::new(&spool_path)) {
         Ok(tables) => (close_earlier(config, &mut spool, &tables)?, Ok(tables)),
         Err(error) => {
