@@ -149,6 +149,21 @@ async fn a_full_table_refuses_and_a_flood_of_refusals_is_two_rows() {
 }
 
 #[tokio::test]
+async fn a_session_that_never_ended_is_left_to_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::start();
+    let (account, mut thread) = start(&config(dir.path()), clock).unwrap();
+    let session = open(&account, clock);
+    session.received(Direction::Up, 10, clock.wall(clock.now()));
+    session.delivered(Direction::Up, 10);
+    assert!(!thread.finish().await, "there is no orderly end with a session open");
+    thread.close();
+    let (frames, ends) = spooled(dir.path());
+    assert_eq!(ends, [], "with its end the next start would not look into its table");
+    assert!(frames.iter().all(|frame| frame.sessions.is_empty()), "{frames:?}");
+}
+
+#[tokio::test]
 async fn events_are_rows() {
     let dir = tempfile::tempdir().unwrap();
     let (account, thread) = start(&config(dir.path()), Clock::start()).unwrap();

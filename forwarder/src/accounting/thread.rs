@@ -216,7 +216,18 @@ impl Journalist {
     fn finish(&mut self, ledger: &mut Ledger<'_>) -> bool {
         self.take_reports(ledger);
         let moment = self.moment();
-        let written = ledger.finish(moment, &mut self.spool).and_then(|()| self.sync());
+        let polled = ledger.poll(moment, &mut self.spool);
+        let (left, _) = self.account.table_use();
+        if polled.is_ok() && left > 0 {
+            // The boot's end would say that there are none, and the next start would believe it.
+            tracing::error!(
+                sessions = left,
+                "sessions have not ended; the counter table keeps them for the next start"
+            );
+            return false;
+        }
+        let written =
+            polled.and_then(|()| ledger.finish(moment, &mut self.spool)).and_then(|()| self.sync());
         if let Err(error) = written {
             tracing::error!(%error, "the last rows are not in the spool; the counter table keeps them for the next start");
             return false;
