@@ -115,7 +115,7 @@ impl Process {
         drop(self.child.wait());
     }
 
-    /// Its resident memory in bytes.
+    /// Its own resident memory in bytes; the counter table, which it shares, is not among it.
     ///
     /// # Errors
     /// It has ended, or this is not Linux.
@@ -124,9 +124,11 @@ impl Process {
             fs::read_to_string(Path::new("/proc").join(self.id().to_string()).join("status"))?;
         status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
+            .find_map(|line| {
+                line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok()
+            })
             .map(|kib: u64| kib * 1024)
-            .ok_or_else(|| io::Error::other("its status names no VmRSS"))
+            .ok_or_else(|| io::Error::other("its status names no RssAnon"))
     }
 }
 

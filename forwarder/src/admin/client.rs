@@ -43,7 +43,11 @@ fn exchange(socket: &Path, request: &Request) -> io::Result<String> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
-    stream.write_all(line.as_bytes())?;
+    // Who is turned away finds the reason in the socket, though nobody waited for the question.
+    match stream.write_all(line.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+        _ => {}
+    }
     let mut answer = String::new();
     BufReader::new(stream.take(MAX_ANSWER_BYTES)).read_line(&mut answer)?;
     match answer.ends_with('\n') {
