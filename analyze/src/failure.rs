@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use schemas::exit::Exit;
+
 /// What went wrong, for the person at the prompt. The text says what was attempted, on what, and
 /// what to do.
 #[derive(Debug, thiserror::Error)]
@@ -37,17 +39,17 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit code of sysexits that DESIGN names for this failure.
-    pub const fn exit_code(&self) -> u8 {
+    /// How the program ends with this failure.
+    pub const fn exit(&self) -> Exit {
         match self {
-            Self::ReaderGone => 0,
-            Self::Usage(_) => 64,
-            Self::NoData(_) => 66,
-            Self::Unavailable(_) => 69,
-            Self::Internal(_) => 70,
-            Self::Io(_) | Self::Moved(_) => 74,
-            Self::Permission(_) => 77,
-            Self::Format(_) => 78,
+            Self::ReaderGone => Exit::Fine,
+            Self::Usage(_) => Exit::Usage,
+            Self::NoData(_) => Exit::NoData,
+            Self::Unavailable(_) => Exit::Unreachable,
+            Self::Internal(_) => Exit::Bug,
+            Self::Io(_) | Self::Moved(_) => Exit::Io,
+            Self::Permission(_) => Exit::Permission,
+            Self::Format(_) => Exit::Config,
         }
     }
 

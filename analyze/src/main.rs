@@ -8,28 +8,29 @@ use analyze::command::Verdict;
 use analyze::failure::Failure;
 use analyze::{run, scratch};
 use clap::Parser as _;
+use schemas::exit::Exit;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let code = if error.use_stderr() { 64 } else { 0 };
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Fine };
             // Help for a reader that has gone is no fault.
             drop(error.print());
-            return ExitCode::from(code);
+            return exit.into();
         }
     };
     let ran =
         scratch::clean_up_on_signals().and_then(|()| run(&arguments.command, &arguments.data()));
     match ran {
-        Ok(Verdict::Fine) => ExitCode::SUCCESS,
-        Ok(Verdict::Fault) => ExitCode::FAILURE,
+        Ok(Verdict::Fine) => Exit::Fine.into(),
+        Ok(Verdict::Fault) => Exit::No.into(),
         Err(failure) => {
             if !matches!(failure, Failure::ReaderGone) {
                 // Without stderr the exit code has to say it alone.
                 drop(writeln!(io::stderr().lock(), "analyze: {failure}"));
             }
-            ExitCode::from(failure.exit_code())
+            failure.exit().into()
         }
     }
 }

@@ -161,6 +161,8 @@ fn instant(text: &str, zone: &TimeZone, now: Timestamp) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use schemas::exit::Exit;
+
     use super::*;
 
     fn args(since: &str, until: &str, period: &str, tz: &str) -> PeriodArgs {
@@ -222,7 +224,7 @@ mod tests {
             ("2026-10-02", "2026-10-01", "", "UTC"),
         ] {
             let failure = period(since, until, named, tz).unwrap_err();
-            assert_eq!(failure.exit_code(), 64, "{since} {until} {named} {tz}: {failure}");
+            assert_eq!(failure.exit(), Exit::Usage, "{since} {until} {named} {tz}: {failure}");
         }
     }
 }

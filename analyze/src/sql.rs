@@ -145,6 +145,8 @@ fn offset_label(seconds: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use schemas::exit::Exit;
+
     use super::*;
 
     #[test]
@@ -163,6 +165,6 @@ mod tests {
         );
         let failure =
             in_networks("--client", "client_ip", &["10.0.0.0/33".to_owned()]).unwrap_err();
-        assert_eq!(failure.exit_code(), 64);
+        assert_eq!(failure.exit(), Exit::Usage);
     }
 }

@@ -10,8 +10,8 @@ use rustix::fs::{Access, access};
 use serde_json::{Value, json};
 
 use crate::admin::show::{grouped, table, write_out};
-use crate::exit::Failure;
 use crate::load;
+use schemas::exit::Failure;
 
 /// Reads a file and writes its meaning to stdout, what is doubtful to stderr.
 ///

@@ -7,8 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::{self, Request};
-use crate::exit::{Exit, Failure};
 use crate::{check, load};
+use schemas::exit::{Exit, Failure};
 
 /// Sessions that `forwarder sessions` asks for when nobody says otherwise.
 const DEFAULT_LIMIT: u32 = 1000;

@@ -13,7 +13,6 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 mod dial;
-pub mod exit;
 pub mod link;
 pub mod listener;
 pub mod load;

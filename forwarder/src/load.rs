@@ -7,7 +7,7 @@ use std::path::Path;
 
 use forwarder_core::config::{Config, Environment};
 
-use crate::exit::{Exit, Failure};
+use schemas::exit::{Exit, Failure};
 
 /// Longest configuration file, in bytes: ten thousand rules fit many times over.
 const MAX_FILE_BYTES: u64 = 4 << 20;

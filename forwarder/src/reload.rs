@@ -11,9 +11,9 @@ use schemas::vocab::{Severity, Timestamp};
 
 use crate::accounting::Account;
 use crate::admin::Reloaded;
-use crate::exit::{Exit, Failure};
 use crate::listener::Bound;
 use crate::load;
+use schemas::exit::{Exit, Failure};
 
 /// The configuration in force, and the file it came from.
 #[derive(Debug)]

@@ -25,11 +25,11 @@ use crate::admin::server::Server;
 use crate::capture::{self, CaptureSender};
 use crate::check;
 use crate::clock::Clock;
-use crate::exit::{Exit, Failure};
 use crate::link::accounting::{AccountingLane, Settings};
 use crate::load;
 use crate::relay::{Bindings, Relay};
 use crate::reload::{self, Live};
+use schemas::exit::{Exit, Failure};
 
 /// How often the journal thread is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use forwarder::admin::client::ask;
 use forwarder::admin::server::Server;
 use forwarder::admin::{Answer, Complaint, MAX_REQUEST_BYTES, Request, Sessions};
-use forwarder::exit::{Exit, Failure};
+use schemas::exit::{Exit, Failure};
 use tokio::sync::oneshot;
 
 /// A running server; gone when dropped.

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use forwarder::exit::{Exit, Failure};
 use forwarder::load;
 use forwarder::reload::Live;
+use schemas::exit::{Exit, Failure};
 
 const SERVICE: &str = "[[service]]\nname = \"web\"\nlisten = [\"tcp://127.0.0.1:8080\"]\n\
     target = [\"10.0.0.5:80\"]\n[[rule]]\nname = \"everyone\"\naction = \"pass\"\n";

@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admin::{self, Request, client};
 use crate::config::{Config, DEFAULT_FILE};
-use crate::exit::{Exit, Failure};
 use crate::{load, run};
+use schemas::exit::{Exit, Failure};
 
 const LONG_ABOUT: &str = "\
 Receives the account and the captured payload from forwarders, and keeps them: Parquet tables for \

@@ -22,8 +22,8 @@ use rustix::fs::{FlockOperation, flock};
 use schemas::manifest::{DATA_FORMAT, Format};
 use schemas::table::SCHEMA_VERSION;
 
-use crate::exit::{Exit, Failure};
 use crate::manifest;
+use schemas::exit::{Exit, Failure};
 
 /// The group that may read the account.
 pub const GROUP: &str = "weir";
@@ -261,7 +261,7 @@ fn failure(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Failu
             }
             _ => "",
         };
-        Failure::io(error.kind(), format!("cannot {action} {path}: {error}{help}"))
+        Failure::of_kind(error.kind(), format!("cannot {action} {path}: {error}{help}"))
     }
 }
 

@@ -7,7 +7,6 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
-pub mod exit;
 pub mod ingest;
 pub mod load;
 pub mod log;

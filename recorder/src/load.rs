@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::config::Config;
-use crate::exit::{Exit, Failure};
+use schemas::exit::{Exit, Failure};
 
 /// Longest configuration file, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -34,7 +34,7 @@ pub fn text(path: &Path) -> Result<String, Failure> {
         io::ErrorKind::InvalidData => {
             Failure::new(Exit::Config, format!("{attempt}: it is not UTF-8 text"))
         }
-        kind => Failure::io(kind, format!("{attempt}: {error}")),
+        kind => Failure::of_kind(kind, format!("{attempt}: {error}")),
     };
     let mut text = String::new();
     let file = File::open(path).map_err(failed)?;

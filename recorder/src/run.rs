@@ -14,11 +14,11 @@ use crate::admin::{Server, State};
 use crate::capture::{self, CaptureWriter};
 use crate::config::Config;
 use crate::data_dir::{self, CAPTURE_GROUP, DataDir, Group};
-use crate::exit::{Exit, Failure};
 use crate::ingest::{self, BindError, Bound, Ingest};
 use crate::load;
 use crate::log::{Log, StartError};
 use crate::publish::{Publication, PublishError, Publisher};
+use schemas::exit::{Exit, Failure};
 
 /// Most time that an ending recorder takes to publish; the rest stays in the log.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(30);
@@ -37,10 +37,10 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let data = DataDir::claim(&config.data)?;
     let publisher = Publisher::open(data.path(), *data.group()).map_err(unpublishable)?;
     let log = open_log(&data, &publisher)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::io(error.kind(), format!("cannot start a runtime: {error}")))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+            Failure::of_kind(error.kind(), format!("cannot start a runtime: {error}"))
+        })?;
     let served = runtime.block_on(Box::pin(serve(file, &config, &data, publisher, &log)));
     runtime.shutdown_timeout(LET_GO_WITHIN);
     log.stop();
@@ -53,8 +53,10 @@ fn open_log(data: &DataDir, publisher: &Publisher) -> Result<Log, Failure> {
     let spools: Vec<_> = marks.spools().cloned().collect();
     let (log, found) = Log::start(data.path(), &spools).map_err(|error| match &error {
         StartError::Journal(JournalError::Locked { .. }) => Failure::new(Exit::Locked, &error),
-        StartError::Journal(JournalError::Io { source, .. }) => Failure::io(source.kind(), &error),
-        StartError::System(source) => Failure::io(source.kind(), &error),
+        StartError::Journal(JournalError::Io { source, .. }) => {
+            Failure::of_kind(source.kind(), &error)
+        }
+        StartError::System(source) => Failure::of_kind(source.kind(), &error),
         StartError::Journal(_) | StartError::Mark(_) => Failure::new(Exit::Io, &error),
     })?;
     if found.cut_bytes > 0 {
@@ -155,7 +157,10 @@ fn bind(config: &Config, group: &Group) -> Result<(Bound, Vec<Bound>), Failure> 
         })?;
         let admitted = group.admit(path, SOCKET_MODE);
         admitted.map_err(|error| {
-            Failure::io(error.kind(), format!("cannot set the mode of {}: {error}", path.display()))
+            Failure::of_kind(
+                error.kind(),
+                format!("cannot set the mode of {}: {error}", path.display()),
+            )
         })?;
         Ok(bound)
     };
@@ -172,20 +177,21 @@ async fn start_capture(config: &Config, log: &Log) -> Result<CaptureWriter, Fail
     let readers = Group::find(CAPTURE_GROUP);
     let directory = config.data.join(capture::DIRECTORY);
     data_dir::make_directory(&directory, &readers).map_err(|error| {
-        Failure::io(error.kind(), format!("cannot create {}: {error}", directory.display()))
+        Failure::of_kind(error.kind(), format!("cannot create {}: {error}", directory.display()))
     })?;
     let recovered = capture::recover(&config.data, &log.handle()).await.unwrap_or_else(|error| {
         tracing::warn!("{error}; the captures of the run before stay as they are");
         capture::Recovered::default()
     });
     let settings = capture::Settings { data: config.data.clone(), rotate: config.rotate, readers };
-    CaptureWriter::start(settings, recovered, log.handle())
-        .map_err(|error| Failure::io(error.kind(), format!("cannot start the capture: {error}")))
+    CaptureWriter::start(settings, recovered, log.handle()).map_err(|error| {
+        Failure::of_kind(error.kind(), format!("cannot start the capture: {error}"))
+    })
 }
 
 fn unpublishable(error: PublishError) -> Failure {
     match &error {
-        PublishError::Io { source, .. } => Failure::io(source.kind(), &error),
+        PublishError::Io { source, .. } => Failure::of_kind(source.kind(), &error),
         PublishError::Manifest(_) | PublishError::Log(_) | PublishError::Parquet { .. } => {
             Failure::new(Exit::Io, &error)
         }
@@ -209,7 +215,7 @@ impl Signals {
     fn new() -> Result<Self, Failure> {
         let signal = |kind| {
             signal(kind).map_err(|error| {
-                Failure::io(error.kind(), format!("cannot listen for signals: {error}"))
+                Failure::of_kind(error.kind(), format!("cannot listen for signals: {error}"))
             })
         };
         Ok(Self {

@@ -4,6 +4,7 @@
 //! - [`table`]: one module per table; the row type, its columns and their meaning.
 //! - [`manifest`]: which files make up the tables.
 //! - [`wire`]: the frame codec, and the messages that travel in frames.
+//! - [`exit`]: how the programs end.
 //! - [`config`] (feature `config`): how both configuration files are read and their faults told.
 //!
 //! This package does no I/O and depends on no other package of the workspace.
@@ -12,6 +13,7 @@
 
 #[cfg(feature = "config")]
 pub mod config;
+pub mod exit;
 pub mod manifest;
 pub mod table;
 pub mod vocab;

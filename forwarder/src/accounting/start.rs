@@ -20,7 +20,7 @@ use super::spool::{BoundedSpool, SpoolError};
 use super::tables::{DeadTable, TableDir, kernel_boot, remove_orphans};
 use super::thread::{JournalThread, OwnTable};
 use crate::clock::Clock;
-use crate::exit::Exit;
+use schemas::exit::Exit;
 
 /// Why the account cannot be kept.
 #[derive(Debug, thiserror::Error)]

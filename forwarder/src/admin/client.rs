@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Answer, Request};
-use crate::exit::{Exit, Failure};
+use schemas::exit::{Exit, Failure};
 
 /// Longest answer, in bytes: as many sessions as one may hold, with long names.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;

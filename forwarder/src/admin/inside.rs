@@ -16,10 +16,10 @@ use super::{
 };
 use crate::accounting::{Account, SpoolState};
 use crate::clock::{Clock, micros};
-use crate::exit::{Exit, Failure};
 use crate::link::accounting::LinkStatus;
 use crate::relay::Counters;
 use crate::reload::Live;
+use schemas::exit::{Exit, Failure};
 
 /// Reloads that may wait for the one that runs; more are told to try again.
 pub const RELOAD_QUEUE: usize = 4;

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use super::{Answer, Complaint, MAX_REQUEST_BYTES, Request};
-use crate::exit::{Exit, Failure};
+use schemas::exit::{Exit, Failure};
 
 /// Connections served at once; more are told so and closed.
 const MAX_CONNECTIONS: usize = 16;

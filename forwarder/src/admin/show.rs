@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::{Answer, Reloaded, Sessions, Status};
-use crate::exit::Failure;
+use schemas::exit::Failure;
 
 /// Writes an answer to stdout.
 ///

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Answer, Request};
-use crate::exit::{Exit, Failure};
+use schemas::exit::{Exit, Failure};
 
 /// How long a status may take.
 const STATUS_WITHIN: Duration = Duration::from_secs(10);

@@ -16,10 +16,10 @@ use super::{
     Request, Status,
 };
 use crate::capture::Captures;
-use crate::exit::Exit;
 use crate::ingest::{Bound, Watcher};
 use crate::log::LogHandle;
 use crate::publish::PublicationHandle;
+use schemas::exit::Exit;
 
 /// Connections served at once; more are closed.
 const MAX_CONNECTIONS: usize = 16;

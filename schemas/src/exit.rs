@@ -1,4 +1,5 @@
-//! Exit codes (those of sysexits), and why a command ends with one.
+//! Exit codes, the same for all programs of Weir (those of sysexits), and why a command ends with
+//! one.
 
 use std::fmt::Display;
 use std::io;
@@ -10,6 +11,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All is well.
     Fine = 0,
+    /// The answer is no: `verify` found a fault.
+    No = 1,
     /// The command line is wrong.
     Usage = 64,
     /// What is asked for does not exist.
@@ -20,11 +23,11 @@ pub enum Exit {
     Bug = 70,
     /// Reading or writing failed.
     Io = 74,
-    /// Another forwarder has the spool.
+    /// Another process has the spool or the data directory.
     Locked = 75,
     /// We may not.
     Permission = 77,
-    /// The configuration is wrong.
+    /// The configuration is wrong, or names a directory that this version cannot use.
     Config = 78,
 }
 
@@ -34,10 +37,11 @@ impl Exit {
         self as u8
     }
 
-    /// The exit of a code that a forwarder sent; a code of a newer version is a bug to us.
+    /// The exit of a code that a running program sent; a code of a newer version is a bug to us.
     pub fn from_code(code: u8) -> Self {
-        const ALL: [Exit; 8] = [
+        const ALL: [Exit; 9] = [
             Exit::Fine,
+            Exit::No,
             Exit::Usage,
             Exit::NoData,
             Exit::Unreachable,
@@ -74,10 +78,15 @@ impl Failure {
 
     /// A failure of an operation on a file; a lack of permission has a code of its own.
     pub fn io(error: &io::Error, attempt: impl Display) -> Self {
-        let exit = match error.kind() {
+        Self::of_kind(error.kind(), format!("{attempt}: {error}"))
+    }
+
+    /// A failure whose message tells everything, with the code of the error behind it.
+    pub fn of_kind(kind: io::ErrorKind, message: impl Display) -> Self {
+        let exit = match kind {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::Permission,
             _ => Exit::Io,
         };
-        Self::new(exit, format!("{attempt}: {error}"))
+        Self::new(exit, message)
     }
 }
