@@ -16,6 +16,7 @@ mod dial;
 pub mod link;
 pub mod listener;
 pub mod load;
+mod log_thread;
 pub mod relay;
 pub mod reload;
 pub mod run;

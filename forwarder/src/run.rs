@@ -4,7 +4,7 @@
 //! file, the addresses, the admin socket, the spool. The end runs the other way round, so that every
 //! row of every session is written before the account is closed.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,6 +27,7 @@ use crate::check;
 use crate::clock::Clock;
 use crate::link::accounting::{AccountingLane, Settings};
 use crate::load;
+use crate::log_thread::LogThread;
 use crate::relay::{Bindings, Relay};
 use crate::reload::{self, Live};
 use schemas::exit::{Exit, Failure};
@@ -39,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// The configuration has faults, an address cannot be bound, or something broke on the way.
 pub fn run(file: &Path) -> Result<(), Failure> {
-    log_to_stderr();
+    let log = LogThread::start();
     let config = load::config(file)?;
     if !config.warnings.is_empty() {
         tracing::warn!("{}", config.warnings.to_string().trim_end());
@@ -52,7 +53,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         runtime.map_err(|error| Failure::io(&error, "cannot start the control runtime"))?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let mut forwarder = Forwarder::start(file, config)?;
+        let mut forwarder = Forwarder::start(file, config, &log)?;
         let served = forwarder.serve(&mut signals).await;
         forwarder.stop(&mut signals.stop).await;
         served
@@ -110,7 +111,7 @@ struct Forwarder {
 
 impl Forwarder {
     /// Binds, opens the account and begins to relay. Must be called within a runtime.
-    fn start(file: &Path, config: Config) -> Result<Self, Failure> {
+    fn start(file: &Path, config: Config, log: &LogThread) -> Result<Self, Failure> {
         let threads = available_parallelism().map_or(1, usize::from);
         let bindings = Bindings::bind(&config, threads).map_err(|error| {
             let exit = match error.cause.kind() {
@@ -136,6 +137,7 @@ impl Forwarder {
             clock,
             started: clock.now(),
             counters: Arc::clone(relay.counters()),
+            log_lines_dropped: log.dropped(),
             spool: journal.spool(),
             link: link.status(),
             reloads: wishes,
@@ -228,12 +230,17 @@ impl Forwarder {
                 tracing::warn!("the recorder did not take the last captured payload: it is lost");
             }
         };
-        tokio::select! {
-            () = closing => {}
-            () = again.told() => tracing::warn!("stopped in haste: the account is closed by the next start"),
-        }
+        let in_haste = tokio::select! {
+            () = closing => false,
+            () = again.told() => true,
+        };
         self.acknowledging.abort();
-        self.journal.close();
+        if in_haste {
+            // Not waited for: what holds it up may be the disk.
+            tracing::warn!("stopped in haste: the account is closed by the next start");
+        } else {
+            self.journal.close();
+        }
     }
 }
 
@@ -278,19 +285,5 @@ fn start_capture(config: &Config, account: &Account) -> CaptureSender {
 fn tell_service_manager(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot tell the service manager how we are doing");
-    }
-}
-
-fn log_to_stderr() {
-    let level = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
-        .from_env_lossy();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(level)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
-    if subscriber.try_init().is_err() {
-        tracing::debug!("somebody else writes the log already");
     }
 }

@@ -100,6 +100,26 @@ fn without_descriptors_accepting_rests_without_spinning_and_goes_on_later() {
     assert_eq!(stop(forwarder).status.code(), Some(0));
 }
 
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    // Two lines of some 200 bytes each; a pipe holds 64 KiB.
+    const SESSIONS: usize = 400;
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let rules = service("127.0.0.1:0", &target.local_addr().unwrap().to_string())
+        + "log = [\"connect\", \"disconnect\"]\n";
+    let scene = Scene::new(&rules);
+    let forwarder = scene.start();
+    for _ in 0..SESSIONS {
+        let mut client = connect(scene.listener());
+        drop(target.accept().unwrap());
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    }
+    terminate(&forwarder);
+    let mut forwarder = forwarder;
+    until("the forwarder ends", || forwarder.try_wait().unwrap().is_some());
+    assert_eq!(forwarder.wait().unwrap().code(), Some(0));
+}
+
 // === helpers ===
 
 /// Long enough for a test to show that nobody waited for it.

@@ -40,6 +40,8 @@ pub struct Inside {
     pub started: Instant,
     /// What the data path counts.
     pub counters: Arc<Counters>,
+    /// Log lines that were dropped because too many waited to be written.
+    pub log_lines_dropped: tracing_appender::non_blocking::ErrorCounter,
     /// The spool.
     pub spool: Arc<SpoolState>,
     /// The accounting lane's link.
@@ -149,12 +151,14 @@ impl Inside {
             ("datagrams_undeliverable", &counters.datagrams_undeliverable),
             ("icmp_errors", &counters.icmp_errors),
             ("broken_sessions", &counters.broken_sessions),
-            ("log_lines_dropped", &counters.log_lines_dropped),
         ];
         let value = |(name, counter): (&str, &std::sync::atomic::AtomicU64)| {
             (name.to_owned(), counter.load(Ordering::Relaxed))
         };
-        counted.into_iter().map(value).collect()
+        let unwritten = counters.log_lines_dropped.load(Ordering::Relaxed)
+            + u64::try_from(self.log_lines_dropped.dropped_lines()).unwrap_or(u64::MAX);
+        let log = [("log_lines_dropped".to_owned(), unwritten)];
+        counted.into_iter().map(value).chain(log).collect()
     }
 
     fn sessions(&self, limit: u32) -> Sessions {
