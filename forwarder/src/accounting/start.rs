@@ -201,10 +201,7 @@ fn close_earlier(
         }
     }
     let mut history = read_history(&spool.journal)?;
-    unusable
-        .iter()
-        .filter(|table| table.header.spool_id == spool.journal.id())
-        .for_each(|table| history.table(&table.header));
+    unusable.iter().for_each(|table| history.table(&table.header));
     recovered.extend(close_lost(config, spool, history)?);
     unusable.into_iter().try_for_each(remove)?;
     Ok(recovered)
@@ -289,4 +286,62 @@ fn first_events(
     }
     let message = format!("boot {} of {} began", account.boot(), config.node);
     tell(Severity::Info, "boot", message);
+}
+
+#[cfg(test)]
+mod tests {
+    use forwarder_core::config::Environment;
+    use rustix::fs::{FlockOperation, flock};
+
+    use super::*;
+
+    /// The table of a boot whose rows went to a spool that lay here before.
+    fn leave_a_table_of_another_spool(tables: &TableDir, boot: BootId, spool_path: &Path) {
+        let geometry = Geometry { slots: 1 };
+        let (words, _, lock) = tables.create(boot.as_str(), geometry).unwrap();
+        let header = Header {
+            node: "edge".to_owned(),
+            boot,
+            started: Timestamp(1_800_000_000_000_000),
+            slot_len_s: 1,
+            spool_id: SpoolId(u64::MAX),
+            spool_path: spool_path.display().to_string(),
+            kernel_boot: kernel_boot(),
+        };
+        CounterTable::create(words, geometry, &header).unwrap();
+        // Mapped memory holds the lock until the process ends; that boot's process has ended.
+        flock(&lock, FlockOperation::Unlock).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_boot_whose_spool_is_gone_gets_an_end_that_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = dir.path().join("spool");
+        std::fs::create_dir(&spool).unwrap();
+        let boot = BootId::from_random(7);
+        let tables = TableDir::open(&spool.canonicalize().unwrap()).unwrap();
+        leave_a_table_of_another_spool(&tables, boot, &spool);
+        let text = format!(
+            "node = \"edge\"\n[recorder]\nendpoint = \"unix:/nowhere\"\nspool = \"{}\"\n\
+             [accounting]\ntable = 64\n[admin]\nsocket = \"/nowhere\"\n\
+             [[service]]\nname = \"web\"\nlisten = [\"tcp://127.0.0.1:1\"]\ntarget = [\"127.0.0.1:2\"]\n",
+            spool.display()
+        );
+        let environment = Environment { host_name: "edge".to_owned(), local_addresses: Vec::new() };
+        let config = Config::parse(&text, "test.toml", &environment).unwrap();
+        let (_, mut thread) = start(&config, Clock::start()).unwrap();
+        assert!(thread.finish().await);
+        thread.close();
+
+        let ends = journal::scan(&spool).unwrap().filter_map(|entry| match entry.unwrap() {
+            Entry::Frame(frame, _) if frame.kind == FrameKind::BootEnd => {
+                Some(BootEnd::decode(&frame.payload[..]).unwrap())
+            }
+            _ => None,
+        });
+        let lost = ends.into_iter().find(|end| end.boot == boot.as_str()).unwrap();
+        assert!(!lost.exact);
+        let gone = tables.dead().err().map(|error| error.kind());
+        assert_eq!(gone, Some(io::ErrorKind::NotFound), "the directory goes with its last table");
+    }
 }
