@@ -190,14 +190,16 @@ impl Manifest {
         let name = file_name(delta.version);
         let path = self.directory.join(&name);
         let temporary = self.directory.join(name + TEMPORARY);
+        remove_if_there(&temporary)?;
         write(&temporary, &delta, self.group)?;
-        let linked = fs::hard_link(&temporary, &path);
-        fs::remove_file(&temporary).map_err(ManifestError::io("remove", &temporary))?;
-        linked.map_err(|error| match error.kind() {
+        fs::hard_link(&temporary, &path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => ManifestError::Taken { path: path.clone() },
             _ => ManifestError::io("create", &path)(error),
         })?;
+        // From here on it is committed, whatever becomes of the temporary name: the next start
+        // removes it, if this does not.
         self.apply(&delta);
+        drop(fs::remove_file(&temporary));
         self.sync()
     }
 
@@ -273,17 +275,27 @@ fn read(path: &Path, version: u64) -> Result<Delta, ManifestError> {
     Ok(delta)
 }
 
+/// Removes what an earlier attempt left. It may be another name of a committed version, which must
+/// not be written to.
+fn remove_if_there(path: &Path) -> Result<(), ManifestError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(ManifestError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn write(path: &Path, delta: &Delta, group: Group) -> Result<(), ManifestError> {
     let mut text = serde_json::to_vec(delta).expect("a delta is numbers, texts and lists");
     text.push(b'\n');
-    let written =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).and_then(
-            |mut file| {
-                file.write_all(&text)?;
-                group.admit_file(path)?;
-                file.sync_all()
-            },
-        );
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(
+        |mut file| {
+            file.write_all(&text)?;
+            group.admit_file(path)?;
+            file.sync_all()
+        },
+    );
     written.map_err(ManifestError::io("write", path))
 }
 
@@ -375,6 +387,8 @@ mod tests {
         let (data, mut manifest) = empty();
         let path = data.path().join(DIRECTORY).join(file_name(1));
         fs::write(&path, "{}").unwrap();
+        // As an attempt leaves it that could not remove the temporary name.
+        fs::hard_link(&path, data.path().join(DIRECTORY).join(file_name(1) + TEMPORARY)).unwrap();
         let refused = manifest.commit(Delta::default()).unwrap_err();
         assert!(matches!(refused, ManifestError::Taken { .. }), "{refused}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "{}");
