@@ -15,6 +15,8 @@ pub enum Sink {
     Stdout(BufWriter<StdoutLock<'static>>),
     /// A file under its temporary name.
     File(Unfinished),
+    /// What has no content to replace: a device, a pipe.
+    Device(File, PathBuf),
 }
 
 /// A file that gets its name when it is complete, and is removed when it never is.
@@ -27,14 +29,27 @@ pub struct Unfinished {
 }
 
 impl Sink {
-    /// Opens standard output, or the temporary file beside `path`.
+    /// Opens standard output, the temporary file beside `path`, or `path` itself when it is a
+    /// device or a pipe: a file of that name in its place would be a disaster for `/dev/null`.
     ///
     /// # Errors
     /// 74 or 77 when the file cannot be made.
     pub fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        match path {
-            None => Ok(Self::Stdout(BufWriter::new(io::stdout().lock()))),
-            Some(path) => Unfinished::create(path).map(Self::File),
+        let Some(path) = path else {
+            return Ok(Self::Stdout(BufWriter::new(io::stdout().lock())));
+        };
+        match fs::metadata(path) {
+            // Behind a link lies what is to be replaced, and the link stays.
+            Ok(there) if there.is_file() => {
+                let behind = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+                Unfinished::create(&behind).map(Self::File)
+            }
+            Ok(there) if !there.is_dir() => {
+                let opened = OpenOptions::new().write(true).open(path);
+                let failed = |error| Failure::writing(&path.display().to_string(), &error);
+                opened.map(|file| Self::Device(file, path.to_owned())).map_err(failed)
+            }
+            _ => Unfinished::create(path).map(Self::File),
         }
     }
 
@@ -43,6 +58,7 @@ impl Sink {
         match self {
             Self::Stdout(_) => "standard output".to_owned(),
             Self::File(file) => file.path.display().to_string(),
+            Self::Device(_, path) => path.display().to_string(),
         }
     }
 
@@ -56,6 +72,7 @@ impl Sink {
                 out.flush().map_err(|error| Failure::writing("standard output", &error))
             }
             Self::File(file) => file.complete(),
+            Self::Device(..) => Ok(()),
         }
     }
 }
@@ -65,6 +82,7 @@ impl Write for Sink {
         match self {
             Self::Stdout(out) => out.write(bytes),
             Self::File(file) => file.writer.write(bytes),
+            Self::Device(file, _) => file.write(bytes),
         }
     }
 
@@ -72,6 +90,7 @@ impl Write for Sink {
         match self {
             Self::Stdout(out) => out.flush(),
             Self::File(file) => file.writer.flush(),
+            Self::Device(file, _) => file.flush(),
         }
     }
 }
@@ -127,6 +146,31 @@ mod tests {
         sink.complete().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        let mut sink = Sink::open(Some(&link)).unwrap();
+        sink.write_all(b"gone").unwrap();
+        sink.complete().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[test]
+    fn behind_a_link_the_file_is_replaced_and_the_link_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("report.csv"), dir.path().join("latest.csv"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let mut sink = Sink::open(Some(&link)).unwrap();
+        sink.write_all(b"new").unwrap();
+        sink.complete().unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
 
     #[test]
