@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use schemas::vocab::SessionId;
+
 use super::session::{no_such_session, parse};
 use crate::cell::Cell;
 use crate::database::Database;
@@ -10,26 +12,51 @@ use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::pcap::{self, Captured, Extent, Output, PcapError};
 use crate::report::Sink;
+use crate::report::unit::counted;
 
 /// Writes the packets, or the payload, of the session that was typed.
 ///
 /// # Errors
-/// 64 for what is no session, 66 when there is none or it was not captured, 74 when its files are
-/// damaged or the output cannot be written.
+/// 64 for what is no session, 66 when there is none, it was not captured, or the recorder still
+/// writes the file of what is wanted; 74 when its files are damaged or the output cannot be written.
 pub(super) fn write(
     session: &str,
     data: &Path,
     output: Output,
     mut sink: Sink,
 ) -> Result<(), Failure> {
-    let captured = find(session, data)?;
+    let Found { captured, pending } = find(session, data)?;
+    if pending > 0 {
+        // Packets with an end missing are of use, and said to be so; payload is whole or is not.
+        let rest = the_rest(captured.session, pending);
+        if captured.extents.is_empty() || matches!(output, Output::Payload(_)) {
+            return Err(Failure::NoData(rest));
+        }
+        eprintln!("analyze: {rest}");
+    }
     let name = sink.name();
     pcap::export(data, &captured, output, &mut sink).map_err(|error| explain(error, &name))?;
     sink.complete()
 }
 
+/// What the tables say.
+struct Found {
+    captured: Captured,
+    /// Payload that the forwarder handed over and the index does not know, in bytes.
+    pending: i128,
+}
+
+/// A file gets into the index when it is closed, minutes after the session has ended.
+fn the_rest(session: SessionId, pending: i128) -> String {
+    format!(
+        "{} of the payload of session {session} are not in the index of captures: the recorder has not closed \
+         their file yet; type `recorder flush` and ask again",
+        counted(pending, "byte")
+    )
+}
+
 /// Asks the tables for the session that was typed.
-fn find(session: &str, data: &Path) -> Result<Captured, Failure> {
+fn find(session: &str, data: &Path) -> Result<Found, Failure> {
     let id = parse(session)?;
     let dataset = Dataset::open(data)?;
     let database = Database::open(&dataset, &[])?;
@@ -37,7 +64,8 @@ fn find(session: &str, data: &Path) -> Result<Captured, Failure> {
     let row = database.query(
         "look for the session",
         &format!(
-            "SELECT transport, client_ip, client_port, listen_ip, listen_port FROM sessions WHERE {of} LIMIT 1"
+            "SELECT transport, client_ip, client_port, listen_ip, listen_port, captured_bytes
+             FROM sessions WHERE {of} LIMIT 1"
         ),
     )?;
     let Some(row) = row.cells().next() else {
@@ -51,23 +79,28 @@ fn find(session: &str, data: &Path) -> Result<Captured, Failure> {
         });
     };
     let strange = || Failure::Io(format!("the row of session {id} names addresses that are none"));
-    let [Cell::Text(transport), client_ip, client_port, listen_ip, listen_port] = &row[..] else {
+    let [Cell::Text(transport), client_ip, client_port, listen_ip, listen_port, Cell::Int(handed)] =
+        &row[..]
+    else {
         return Err(strange());
     };
     let extents = database.query(
         "look for the session's captures",
         &format!(
-            "SELECT DISTINCT ON (extent) file, offset_first, offset_last FROM captures
-             WHERE {of} AND file IS NOT NULL ORDER BY extent"
+            "SELECT DISTINCT ON (extent)
+                 file, offset_first, offset_last, captured_bytes + dropped_bytes
+             FROM captures WHERE {of} ORDER BY extent"
         ),
     )?;
-    Ok(Captured {
+    let indexed: i128 = extents.cells().map(|row| bytes(&row[3])).sum();
+    let captured = Captured {
         session: id,
         transport: transport.parse().map_err(|_| strange())?,
         client: address(client_ip, client_port).ok_or_else(strange)?,
         listen: address(listen_ip, listen_port).ok_or_else(strange)?,
         extents: extents.cells().filter_map(|row| extent(&row, &dataset)).collect(),
-    })
+    };
+    Ok(Found { captured, pending: handed - indexed })
 }
 
 fn address(ip: &Cell<'_>, port: &Cell<'_>) -> Option<SocketAddr> {
@@ -75,9 +108,13 @@ fn address(ip: &Cell<'_>, port: &Cell<'_>) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.parse::<IpAddr>().ok()?, u16::try_from(*port).ok()?))
 }
 
+fn bytes(cell: &Cell<'_>) -> i128 {
+    if let Cell::Int(bytes) = cell { *bytes } else { 0 }
+}
+
 /// An extent whose file lies in the data directory.
 fn extent(row: &[Cell<'_>], dataset: &Dataset) -> Option<Extent> {
-    let [Cell::Text(file), Cell::Int(first), Cell::Int(last)] = row else { return None };
+    let [Cell::Text(file), Cell::Int(first), Cell::Int(last), ..] = row else { return None };
     dataset.file(file)?;
     Some(Extent {
         file: PathBuf::from(file.as_ref()),

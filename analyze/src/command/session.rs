@@ -152,6 +152,10 @@ fn describe(
     if captures.rows() > 0 {
         text.push_str(&format!("\ncaptures\n{}\n", report::table_text(captures, zone)));
         text.push_str(&format!("\nopen it with: analyze wireshark {id}\n"));
+    } else if matches!(cell(answer, "captured_bytes"), Cell::Int(1..)) {
+        text.push_str(
+            "\ncaptures\nin a file that the recorder has not closed yet: recorder flush\n",
+        );
     }
     text
 }

@@ -77,7 +77,8 @@ pub struct Exported {
 pub enum PcapError {
     /// It has no extents: it was not captured, or retention has deleted the files. Exit 66.
     #[error(
-        "session {0} has no capture: the rule that let it pass has capture = \"off\", or its files are deleted"
+        "session {0} has no capture: the rule that let it pass has capture = \"off\", its files are deleted, \
+         or the recorder has not closed its file yet (`recorder flush` does)"
     )]
     NotCaptured(SessionId),
     /// A capture file is gone. Exit 66.

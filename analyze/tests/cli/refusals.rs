@@ -63,6 +63,24 @@ fn packets_that_are_not_there_are_refused_and_leave_no_file() {
 }
 
 #[test]
+fn packets_in_a_file_that_is_still_open_are_not_passed_over_in_silence() {
+    let mut account = Account::whole();
+    for session in account.sessions.iter_mut().filter(|session| session.session_no < 3) {
+        session.captured_bytes = 3_500;
+    }
+    let data = Data::with(&account);
+    // One has a first part in the index, the other nothing.
+    let partly = data.analyze(&["pcap", "k3f9x2ab-1", "--payload", "down"]);
+    refused(&partly, 66, "500 bytes of the payload of session k3f9x2ab-1 are not in the index");
+    refused(&data.analyze(&["pcap", "k3f9x2ab-2"]), 66, "type `recorder flush` and ask again");
+    let session = data.analyze(&["session", "k3f9x2ab-2"]).stdout;
+    assert!(session.ends_with("has not closed yet: recorder flush\n"), "{session}");
+    // Packets are written as far as they are there, and are said to be incomplete.
+    let packets = data.analyze(&["pcap", "k3f9x2ab-1"]).stderr;
+    assert!(packets.starts_with("analyze: 500 bytes of the payload"), "{packets}");
+}
+
+#[test]
 fn a_directory_that_is_not_ours_exits_66() {
     let dir = tempfile::tempdir().unwrap();
     for path in [dir.path().to_owned(), dir.path().join("absent")] {
