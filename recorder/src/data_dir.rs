@@ -134,11 +134,17 @@ impl Group {
     pub fn find(name: &str) -> Self {
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
         let Some(gid) = number_of(&groups, name) else {
-            tracing::warn!("there is no group {name}: what it could read, only our own user can");
+            tracing::warn!(
+                "there is no group {name}: only our own user can read what is meant for it; \
+                 groupadd --system {name} makes one"
+            );
             return Self::nobody();
         };
         if !is_ours(gid) {
-            tracing::warn!("our user is not in the group {name}: the group will not read anything");
+            tracing::warn!(
+                "our user is not in the group {name}, which therefore cannot read what is meant \
+                 for it; usermod -aG {name} and our user's name mends that"
+            );
             return Self::nobody();
         }
         Self(Some(gid))

@@ -31,22 +31,22 @@ impl fmt::Display for StatusText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = self.0;
         let uptime = Duration(s.uptime_s);
-        writeln!(f, "recorder     {}, process {}, running for {uptime}", s.version, s.pid)?;
-        writeln!(f, "config       {}", s.config_file)?;
-        writeln!(f, "data         {}, manifest version {}", s.data, s.publish.manifest_version)?;
+        writeln!(f, "recorder       {}, process {}, running for {uptime}", s.version, s.pid)?;
+        writeln!(f, "configuration  {}", s.config_file)?;
+        writeln!(f, "data           {}, manifest version {}", s.data, s.publish.manifest_version)?;
         let (frames, bytes) = (s.log.unpublished_frames, size(s.log.bytes));
-        writeln!(f, "log          {frames} frames to be published, {bytes} on disk")?;
-        writeln!(f, "published    {}", last_published(s))?;
+        writeln!(f, "log            {frames} frames to be published, {bytes} on disk")?;
+        writeln!(f, "published      {}", last_published(s))?;
         if let Some(error) = &s.publish.error {
-            writeln!(f, "TROUBLE      {error} (failed {} times)", s.publish.failures)?;
+            writeln!(f, "TROUBLE        {error} (failed {} times)", s.publish.failures)?;
         }
         if s.publish.undecodable > 0 {
-            writeln!(f, "TROUBLE      {} frames could not be read", s.publish.undecodable)?;
+            writeln!(f, "TROUBLE        {} frames could not be read", s.publish.undecodable)?;
         }
         let r = s.received;
         writeln!(
             f,
-            "received     {} frames, {}; {} duplicate frames, {} duplicate rows left out",
+            "received       {} frames, {}; {} duplicate frames, {} duplicate rows left out",
             r.frames,
             size(r.bytes),
             r.duplicates,
@@ -55,14 +55,14 @@ impl fmt::Display for StatusText<'_> {
         let c = s.capture;
         writeln!(
             f,
-            "capture      {} sessions open, {} files closed, {} packets, {} lost",
+            "capture        {} sessions open, {} files closed, {} packets, {} lost",
             c.sessions_open,
             c.files,
             c.packets,
             size(c.dropped_bytes)
         )?;
         if c.write_errors > 0 {
-            writeln!(f, "TROUBLE      {} writes of captures failed", c.write_errors)?;
+            writeln!(f, "TROUBLE        {} writes of captures failed", c.write_errors)?;
         }
         connections(f, s)?;
         tables(f, s)
@@ -80,34 +80,54 @@ fn last_published(status: &Status) -> String {
 fn connections(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
     if status.connections.is_empty() {
         let refused = status.received.refused;
-        return writeln!(f, "connected    nobody ({refused} refused since the start)");
+        return writeln!(f, "connected      nobody ({refused} refused since the start)");
     }
     for c in &status.connections {
         let spool = c.spool.as_ref().map(|spool| format!(", spool {spool}")).unwrap_or_default();
         let (node, boot, lane, age) = (&c.node, &c.boot, &c.lane, Duration(c.seconds));
-        writeln!(f, "connected    {node}, boot {boot}, {lane} lane for {age}{spool}")?;
+        writeln!(f, "connected      {node}, boot {boot}, {lane} lane for {age}{spool}")?;
     }
     Ok(())
 }
 
 fn tables(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
-    writeln!(f, "{:<12} {:>10} {:>14} {:>12}", "table", "parts", "rows", "size")?;
+    if status.publish.tables.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\n{:<8} {:>9} {:>17} {:>9}", "table", "parts", "rows", "size")?;
     for (name, t) in &status.publish.tables {
-        writeln!(f, "{name:<12} {:>10} {:>14} {:>12}", t.parts, t.rows, size(t.bytes))?;
+        let (parts, rows) = (grouped(t.parts), grouped(t.rows));
+        writeln!(f, "{name:<8} {parts:>9} {rows:>17} {:>9}", size(t.bytes))?;
     }
     Ok(())
 }
 
-/// A size with three digits at most before the point.
+/// A size with three digits that mean something, cut and not rounded.
 fn size(bytes: u64) -> String {
     let units = [("TB", 4), ("GB", 3), ("MB", 2), ("kB", 1)];
-    match units.iter().find(|(_, power)| bytes >= 1000_u64.pow(*power)) {
-        None => format!("{bytes} B"),
-        Some((unit, power)) => {
-            let hundredths = bytes / (1000_u64.pow(*power) / 100);
-            format!("{}.{:02} {unit}", hundredths / 100, hundredths % 100)
-        }
+    let Some((unit, power)) = units.into_iter().find(|(_, power)| bytes >= 1000_u64.pow(*power))
+    else {
+        return format!("{bytes} B");
+    };
+    let hundredths = bytes / (1000_u64.pow(power) / 100);
+    match hundredths / 100 {
+        whole @ 0..10 => format!("{whole}.{:02} {unit}", hundredths % 100),
+        whole @ 10..100 => format!("{whole}.{} {unit}", hundredths % 100 / 10),
+        whole => format!("{} {unit}", grouped(whole)),
     }
+}
+
+/// A number with a comma between every three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// Seconds as `2d 3h`, `3h 4m`, `4m 5s` or `5s`.
