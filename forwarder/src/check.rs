@@ -97,9 +97,10 @@ fn text_of(config: &Config) -> String {
     text += &format!("\n{}\n", table(&head, 3, config.services.iter().flat_map(service_rows)));
     let head = ["rule", "service", "client", "verdict", "target", "customer", "capture", "log"]
         .map(String::from);
-    let rules = config.rules.iter().flat_map(rule_rows);
+    // What no rule matches stands where it is decided: behind the last.
+    let others = ["(no rule)", "every service", "everyone else", "block", "-", "-", "-", "-"];
+    let rules = config.rules.iter().flat_map(rule_rows).chain([others.map(String::from).into()]);
     text += &format!("\n{}\n", table(&head, 8, rules));
-    text += "(no rule)  every other client is refused\n";
     for rule in &config.rules {
         if let Action::Pass(pass) = &rule.action
             && pass.timeouts != config.timeouts

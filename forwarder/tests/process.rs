@@ -200,10 +200,7 @@ impl Scene {
     }
 
     fn counter(&self, name: &str) -> u64 {
-        let status = self.status();
-        let counters = status["counters"].as_array().unwrap();
-        let found = counters.iter().find(|counter| counter[0] == name);
-        found.unwrap()[1].as_u64().unwrap()
+        self.status()["counters"][name].as_u64().unwrap()
     }
 
     /// Where the only listener is bound.

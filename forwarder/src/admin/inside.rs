@@ -1,6 +1,6 @@
 //! What the admin socket sees of the running forwarder.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -142,7 +142,7 @@ impl Inside {
         RecorderStatus { endpoint, state }
     }
 
-    fn counted(&self) -> Vec<(String, u64)> {
+    fn counted(&self) -> BTreeMap<String, u64> {
         let counters = &self.counters;
         let counted = [
             ("accept_pauses", &counters.accept_pauses),

@@ -16,6 +16,8 @@ pub mod inside;
 pub mod server;
 pub mod show;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Longest request, in bytes.
@@ -90,7 +92,7 @@ pub struct Status {
     /// The link to the recorder.
     pub recorder: RecorderStatus,
     /// What was counted besides sessions, by name.
-    pub counters: Vec<(String, u64)>,
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// Sessions since the start.

@@ -89,7 +89,7 @@ fn status_text(status: &Status) -> String {
     for (name, fact) in facts {
         line(&mut text, format_args!("{name:<15}{}", plain(&fact)));
     }
-    for (name, count) in status.counters.iter().filter(|(_, count)| *count > 0) {
+    for (name, count) in status.counters.iter().filter(|(_, count)| **count > 0) {
         line(
             &mut text,
             format_args!("{:<15}{}", "counted", plain(&format!("{name} {}", grouped(*count)))),
@@ -313,7 +313,7 @@ mod tests {
                 endpoint: "unix:/run/weir/recorder.sock".to_owned(),
                 state: "connected".to_owned(),
             },
-            counters: vec![("icmp_errors".to_owned(), 3), ("accept_pauses".to_owned(), 0)],
+            counters: [("icmp_errors".to_owned(), 3), ("accept_pauses".to_owned(), 0)].into(),
         };
         insta::assert_snapshot!(text_of(&Answer::Status(Box::new(status))));
     }
