@@ -18,7 +18,7 @@ FEATURES    = $$(<target/duckdb/features)
 .DEFAULT_GOAL := help
 
 help: ## Says what there is to type
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 	@echo
 	@echo '  make install takes PREFIX=$(PREFIX) and DESTDIR='
 
@@ -43,16 +43,16 @@ build: duckdb ## Builds release binaries in target/release
 bench: build ## Measures the relay on loopback against a direct connection
 	@$(RELEASE)/bench
 
-install: build install-files ## Puts binaries, library, examples and systemd units in place
-	@echo 'Installed. As services: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload'
-	@echo '                        systemctl enable --now weir-recorder weir-forwarder'
+install: build ## Builds, and puts binaries, library, examples and units in place
+	@$(MAKE) --no-print-directory install-files
 
-# From what was built before. Existing files in /etc/weir are the operator's: only absent ones are
-# put there.
-install-files:
+# Existing files in /etc/weir are the operator's: only absent ones are put there.
+install-files: ## Puts in place what is built, and needs no Rust: for sudo
+	@for program in forwarder recorder analyze; do [[ -x '$(BUILT)'/$$program ]] || \
+	  { echo "install: $(BUILT)/$$program is not there. Please type first: make build" >&2; exit 1; }; done
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib/systemd/system' \
 	  '$(DESTDIR)$(PREFIX)/lib/sysusers.d' '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d' \
-	  '$(DESTDIR)$(PREFIX)/share/doc/weir' '$(DESTDIR)/etc/weir'
+	  '$(DESTDIR)$(PREFIX)/share/doc/weir/docs' '$(DESTDIR)/etc/weir'
 	install -m 755 '$(BUILT)/forwarder' '$(BUILT)/recorder' '$(BUILT)/analyze' '$(DESTDIR)$(PREFIX)/bin'
 	if [[ -z "$(FEATURES)" ]]; then \
 	  install -d '$(DESTDIR)$(PREFIX)/lib/weir'; \
@@ -61,6 +61,7 @@ install-files:
 	fi
 	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE forwarder/dist/forwarder.toml \
 	  recorder/dist/recorder.toml '$(DESTDIR)$(PREFIX)/share/doc/weir'
+	install -m 644 docs/*.md '$(DESTDIR)$(PREFIX)/share/doc/weir/docs'
 	for file in forwarder/dist/forwarder.toml recorder/dist/recorder.toml; do \
 	  to='$(DESTDIR)/etc/weir/'$${file##*/}; [[ -e $$to ]] || install -m 644 $$file "$$to"; \
 	done
@@ -69,6 +70,9 @@ install-files:
 	done
 	install -m 644 recorder/dist/sysusers.conf '$(DESTDIR)$(PREFIX)/lib/sysusers.d/weir.conf'
 	install -m 644 recorder/dist/tmpfiles.conf '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/weir.conf'
+	@[[ -n '$(DESTDIR)' ]] || printf '%s\n' \
+	  'Installed. As services: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload' \
+	  '                        systemctl enable --now weir-recorder weir-forwarder'
 
 clean: ## Removes everything that make made
 	$(CARGO) clean
