@@ -59,7 +59,13 @@ fn open_log(data: &DataDir, publisher: &Publisher) -> Result<Log, Failure> {
         StartError::System(source) => Failure::of_kind(source.kind(), &error),
         StartError::Journal(_) | StartError::Mark(_) => Failure::new(Exit::Io, &error),
     })?;
-    if found.cut_bytes > 0 {
+    if found.damaged {
+        tracing::error!(
+            bytes = found.cut_bytes,
+            "the log is damaged: acknowledged frames are lost; what was cut off is kept as .cut-* in {}",
+            data.path().join(crate::log::DIRECTORY).display()
+        );
+    } else if found.cut_bytes > 0 {
         tracing::info!(
             bytes = found.cut_bytes,
             "cut off the log's torn end: it was never acknowledged"

@@ -67,9 +67,10 @@ fn the_families_cross_both_ways() {
 fn a_target_that_refuses_ends_the_session_and_is_accounted() {
     let nobody = address::free(address::own());
     let (mut scene, listen) = scene_with(nobody, "");
-    let mut client = connect(scene.client(0), listen).unwrap();
-    // Whether it ends by FIN or by RST, it ends.
-    drop(client.read(&mut [0; 1]));
+    // It ends at once, by FIN or by RST, perhaps while it is still being set up.
+    if let Ok(mut client) = connect(scene.client(0), listen) {
+        drop(client.read(&mut [0; 1]));
+    }
     assert!(scene.stop_forwarder().success());
     scene.flush();
     let rows = scene.rows(&["sessions"]);

@@ -129,7 +129,13 @@ fn random() -> Result<u64, StartError> {
 
 fn open_spool(dir: &Path) -> Result<Journal, StartError> {
     let (journal, found) = Journal::open(dir, Settings::new(SpoolId(random()?)))?;
-    if found.cut_bytes > 0 {
+    if found.damaged {
+        tracing::error!(
+            bytes = found.cut_bytes,
+            "the spool is damaged: rows that were durable are lost; what was cut off is kept as .cut-* in {}",
+            dir.display()
+        );
+    } else if found.cut_bytes > 0 {
         tracing::info!(bytes = found.cut_bytes, "cut a torn frame off the spool's tail");
     }
     Ok(journal)

@@ -94,6 +94,7 @@ impl Journal {
         };
         let recovery = Recovery {
             cut_bytes: tail.cut_bytes,
+            damaged: tail.damaged,
             segments: segments.len(),
             first_frame: segments[0].first_frame,
             last_frame: tail.last_frame,

@@ -30,7 +30,9 @@
 //!   fsynced, and only then used; the segment before it was fdatasynced first. So a segment found
 //!   under its name has a whole header, and only the newest can have a torn tail.
 //! - *Opening* removes `.new` files, scans the newest segment, cuts it at the first frame that is
-//!   not one, and fdatasyncs it: everything that is found after opening is durable. A bad frame
+//!   not one, and fdatasyncs it: everything that is found after opening is durable. If whole frames
+//!   stand behind the cut it was no torn tail: the bytes are kept aside and [`Recovery::damaged`]
+//!   says so. A bad frame
 //!   anywhere else is [`JournalError::Damaged`] for whoever reads it; nothing is cut.
 
 #![forbid(unsafe_code)]
@@ -101,6 +103,9 @@ impl Settings {
 pub struct Recovery {
     /// Bytes of torn frames that were cut off the tail.
     pub cut_bytes: u64,
+    /// Whole frames stood behind what was cut off, so that it was no torn tail: frames that were
+    /// durable are lost. The bytes are kept beside the segment, as `<segment>.cut-<offset>`.
+    pub damaged: bool,
     /// Number of segments.
     pub segments: usize,
     /// The oldest frame on disk; `last_frame + 1` when there is none.

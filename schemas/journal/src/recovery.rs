@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 
+use bytes::BytesMut;
 use schemas::vocab::SpoolId;
-use schemas::wire::SegmentHeader;
+use schemas::wire::{Frame, SegmentHeader};
 
 use crate::journal::SegmentFile;
 use crate::segment::{SegmentReader, Step};
-use crate::{JournalError, directory};
+use crate::{JournalError, MAX_PAYLOAD, directory};
+
+/// How a frame begins: magic and version (see [`schemas::wire::Frame`]).
+const FRAME_MARK: [u8; 3] = [0x46, 0x52, schemas::wire::VERSION];
 
 /// The end of a journal as it is found at opening.
 pub(crate) struct Tail {
@@ -19,6 +23,7 @@ pub(crate) struct Tail {
     pub(crate) last_frame: u64,
     pub(crate) last_crc: u32,
     pub(crate) cut_bytes: u64,
+    pub(crate) damaged: bool,
 }
 
 impl Tail {
@@ -29,7 +34,14 @@ impl Tail {
         segments: &mut VecDeque<SegmentFile>,
         id: Option<SpoolId>,
     ) -> Result<Self, JournalError> {
-        let mut tail = Self { file: None, header: None, last_frame: 0, last_crc: 0, cut_bytes: 0 };
+        let mut tail = Self {
+            file: None,
+            header: None,
+            last_frame: 0,
+            last_crc: 0,
+            cut_bytes: 0,
+            damaged: false,
+        };
         let Some(newest) = segments.back_mut() else { return Ok(tail) };
         let Some(mut reader) = SegmentReader::open_unless_torn(&newest.path)? else {
             // Never happens by our own hand (see the module doc), but a header without a frame is
@@ -58,10 +70,34 @@ impl Tail {
         };
         tail.last_frame = reader.next_number() - 1;
         tail.cut_bytes = newest.bytes - end;
+        tail.damaged = tail.cut_bytes > 0 && set_damage_aside(dir, reader.path(), end)?;
         tail.file = Some(cut_and_sync(reader.path(), end)?);
         newest.bytes = end;
         Ok(tail)
     }
+}
+
+/// Looks for a whole frame behind `end`. A writer that died leaves none there: what is cut was
+/// written whole and damaged later, so it is kept as `<segment>.cut-<end>` for whoever looks into it.
+fn set_damage_aside(dir: &Path, segment: &Path, end: u64) -> Result<bool, JournalError> {
+    let bytes = fs::read(segment).map_err(JournalError::io("read", segment))?;
+    let cut = &bytes[usize::try_from(end).map_or(bytes.len(), |end| end.min(bytes.len()))..];
+    let whole_frame_at = |at: usize| {
+        let mut rest = BytesMut::from(&cut[at..]);
+        matches!(Frame::decode(&mut rest, MAX_PAYLOAD), Ok(Some((frame, _))) if frame.number > 0)
+    };
+    let mut marks = cut.windows(FRAME_MARK.len()).enumerate().skip(1);
+    let damaged = marks.any(|(at, mark)| mark == FRAME_MARK && whole_frame_at(at));
+    if damaged {
+        let mut aside = segment.as_os_str().to_owned();
+        aside.push(format!(".cut-{end}"));
+        let aside = Path::new(&aside);
+        fs::write(aside, cut)
+            .and_then(|()| File::open(aside)?.sync_all())
+            .map_err(JournalError::io("write", aside))?;
+        directory::sync(dir)?;
+    }
+    Ok(damaged)
 }
 
 /// Cuts a segment after `end` bytes, durably, and leaves it open for writing.

@@ -88,6 +88,32 @@ fn damage_before_the_newest_segment_is_named_and_left_alone() {
 }
 
 #[test]
+fn damage_within_the_newest_segment_is_told_from_a_torn_tail_and_kept_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(dir.path(), settings()).unwrap();
+    for text in ["one", "two", "three"] {
+        append(&mut journal, text).unwrap();
+    }
+    journal.sync().unwrap();
+    drop(journal);
+    let newest = dir.path().join("00000000000000000001.seg");
+    let mut bytes = fs::read(&newest).unwrap();
+    let third = bytes.len() - 24 - "three".len();
+    bytes[third - 1] ^= 1;
+    fs::write(&newest, &bytes).unwrap();
+
+    let (mut journal, recovery) = Journal::open(dir.path(), settings()).unwrap();
+    assert_eq!((recovery.last_frame, recovery.damaged), (1, true));
+    let second = third - 24 - "two".len();
+    let aside = dir.path().join(format!("00000000000000000001.seg.cut-{second}"));
+    assert_eq!(fs::read(aside).unwrap(), bytes[second..]);
+    assert_eq!(append(&mut journal, "again").unwrap(), 2);
+    drop(journal);
+    let (_, recovery) = Journal::open(dir.path(), settings()).unwrap();
+    assert_eq!((recovery.last_frame, recovery.damaged), (2, false));
+}
+
+#[test]
 fn a_half_made_segment_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), 2);
