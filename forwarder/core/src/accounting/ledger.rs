@@ -29,7 +29,7 @@ const MAX_EVENTS: usize = 256;
 /// are left out.
 const MAX_EVENT_TEXT: usize = 1024;
 /// Slots over which a stall is spread; of a longer one the rest is unknown and has no rows.
-const MAX_SPREAD_SLOTS: i64 = 288;
+pub(super) const MAX_SPREAD_SLOTS: i64 = 288;
 /// A step of the wall clock against the monotonic one that counts as one, in microseconds.
 const CLOCK_STEP_US: i64 = 1_000_000;
 
@@ -206,7 +206,9 @@ impl<'t> Ledger<'t> {
         for (index, state) in self.words.states().iter().enumerate() {
             let state = state.load(Ordering::Acquire);
             let slot = SlotView::new(self.words, index);
-            let began_after = (edge..=wall.0).contains(&slot.ts_start().0);
+            // A session may begin while this loop runs, a little after `wall`; one that began much
+            // later began before the clock stepped back.
+            let began_after = (edge..=wall.0 + CLOCK_STEP_US).contains(&slot.ts_start().0);
             open += u64::from(state == state::OPEN);
             if state == state::CLOSED && (1..edge).contains(&slot.ts_end().0) {
                 self.put_last_rows(&mut frame, index, slot.ended_row(wall), share.quality);

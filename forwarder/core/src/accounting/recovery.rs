@@ -8,7 +8,7 @@ use schemas::wire::{BootEnd, Rows, SegmentHeader};
 
 use super::frame::{Frame, forget_tallies_above};
 use super::layout::{Header, TableError, Words, header, state};
-use super::ledger::{Ledger, Spool};
+use super::ledger::{Ledger, MAX_SPREAD_SLOTS, Spool};
 use super::slot::SlotView;
 
 /// What the spool still tells of earlier boots.
@@ -174,6 +174,9 @@ impl Ledger<'_> {
     fn close_dead<S: Spool>(&mut self, spool: &mut S) -> Result<Recovered, S::Error> {
         let died = Timestamp(self.words.header(header::LAST_POLL).cast_signed());
         let (mut ended, mut lost, mut unopened) = (0, 0, 0);
+        // With a full spool, sessions may have waited for their rows over several slots.
+        let waited = died.0 - self.tally.slot_start >= 2 * self.slot_len_us();
+        let ended_quality = if waited { Quality::Spread } else { Quality::Exact };
         let mut frame = Frame::default();
         for index in 0..self.words.slot_count() {
             let slot = SlotView::new(self.words, index);
@@ -182,7 +185,7 @@ impl Ledger<'_> {
                 state::CLOSED if slot.end_seq() == 0 => {
                     ended += 1;
                     let row = slot.ended_row(died);
-                    self.put_last_rows(&mut frame, index, row, Quality::Exact);
+                    self.put_last_rows(&mut frame, index, row, ended_quality);
                 }
                 state::OPEN if slot.end_seq() == 0 => {
                     lost += 1;
@@ -199,6 +202,9 @@ impl Ledger<'_> {
         // Killed behind this, the next recovery finds the tally of a slot that never ran.
         while self.tally.slot_start <= died.0 {
             self.write_slot(0, spool)?;
+            if died.0 - self.tally.slot_start > MAX_SPREAD_SLOTS * self.slot_len_us() {
+                self.tally.slot_start = died.slot_start(self.header.slot_len_s).0;
+            }
         }
         let end = self.boot_end(unopened, died);
         spool.append_boot_end(&end)?;
