@@ -26,6 +26,8 @@ pub(super) struct Collected {
     pub(super) duplicates: u64,
     /// Frames left out because they cannot be read.
     pub(super) undecodable: u64,
+    /// The first of them, and why it cannot be read.
+    pub(super) first_undecodable: Option<(u64, String)>,
 }
 
 impl Collected {
@@ -41,8 +43,7 @@ impl Collected {
         while let Some((frame, _)) = reader.next_frame()? {
             if let Err(reason) = collector.take(&frame) {
                 collector.collected.undecodable += 1;
-                let path = segment.path.display();
-                tracing::error!(%path, frame = frame.number, "left out a frame: {reason}");
+                collector.collected.first_undecodable.get_or_insert((frame.number, reason));
             }
         }
         let mut collected = collector.collected;

@@ -8,6 +8,9 @@
 //! 3. the parts are renamed to their names, the directories fsynced;
 //! 4. the segment is removed from the log.
 //!
+//! A segment with a frame that cannot be read gets a second name before step 1, under which it stays
+//! for whoever can read more of it.
+//!
 //! At start, a `.new` file that the manifest names is renamed (the end came in step 3), any other
 //! is removed (it came before step 2), and a segment whose frames the manifest has is only removed.
 
@@ -35,6 +38,8 @@ pub use worker::{Publication, PublicationHandle, PublishStatus, RoundError};
 
 /// What a part is called until the manifest names it.
 const UNCOMMITTED: &str = ".new";
+/// What is added to the name of a segment that is kept because not all of it could be read.
+const SUSPECT: &str = ".suspect";
 
 /// Why a segment could not be published. It can be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +186,7 @@ impl Publisher {
             return Ok(Published::default());
         }
         let collected = Collected::read(segment, self.manifest.marks())?;
+        keep_suspect(segment, &collected)?;
         let (published, delta) = self.write_parts(segment, collected, after)?;
         let paths: Vec<String> = delta.add.iter().map(|part| part.path.clone()).collect();
         let before = self.manifest.version();
@@ -254,6 +260,27 @@ impl Publisher {
         self.unnamed.clear();
         after(Step::RenamesSynced)
     }
+}
+
+/// Gives a segment of which a frame is left out a second name, which outlasts its removal from the
+/// log. Says so once, however often the publication is tried.
+fn keep_suspect(segment: &SealedSegment, collected: &Collected) -> Result<(), PublishError> {
+    let Some((frame, reason)) = &collected.first_undecodable else { return Ok(()) };
+    let mut kept = segment.path.clone().into_os_string();
+    kept.push(SUSPECT);
+    let kept = PathBuf::from(kept);
+    match fs::hard_link(&segment.path, &kept) {
+        Ok(()) => tracing::error!(
+            "left out {} frames of the log that cannot be read, first frame {frame}: {reason}; \
+             their segment is kept as {}",
+            collected.undecodable,
+            kept.display()
+        ),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(PublishError::io("create", &kept)(error)),
+    }
+    let directory = kept.parent().unwrap_or(Path::new("."));
+    data_dir::sync_directory(directory).map_err(PublishError::io("fsync", directory))
 }
 
 fn sync_parents<'p>(data: &Path, paths: impl Iterator<Item = &'p str>) -> Result<(), PublishError> {

@@ -366,6 +366,42 @@ fn a_frame_that_cannot_be_read_is_left_out_and_counted() {
 }
 
 #[test]
+fn a_segment_with_a_frame_that_cannot_be_read_is_kept_beside_the_log() {
+    let mut bench = Bench::new();
+    bench.receive(SPOOL, 1, FrameKind::Rows, &rows_of("aaaaaaaa", 1));
+    bench.journal.seal().unwrap();
+    bench.append(FrameKind::Received, vec![0xff; 40]);
+    bench.receive(SPOOL, 2, FrameKind::Rows, &rows_of("aaaaaaaa", 7));
+    let segments = bench.seal();
+    let bytes = fs::read(&segments[1].path).unwrap();
+    let mut publisher = bench.publisher();
+    // Cut off before the commit and done again, it is kept once.
+    publisher
+        .publish_by_steps(&segments[1], &mut |_| {
+            Err(PublishError::io("go on with", Path::new("."))(io::ErrorKind::Other.into()))
+        })
+        .unwrap_err();
+    for segment in &segments {
+        publisher.publish(segment).unwrap();
+        bench.journal.remove_through(segment.last_frame).unwrap();
+    }
+
+    let log = bench.data.path().join(crate::log::DIRECTORY);
+    let kept: Vec<_> = list(&log)
+        .unwrap()
+        .into_iter()
+        .filter(|path| path.to_string_lossy().ends_with(SUSPECT))
+        .collect();
+    assert_eq!(kept, [log.join("00000000000000000002.seg.suspect")]);
+    assert_eq!(fs::read(&kept[0]).unwrap(), bytes);
+    let Bench { data, journal } = bench;
+    drop(journal);
+    let (journal, found) =
+        Journal::open(&data.path().join(crate::log::DIRECTORY), Settings::new(SpoolId(1))).unwrap();
+    assert_eq!((found.segments, journal.first_frame()), (1, 4));
+}
+
+#[test]
 fn a_damaged_segment_is_told_and_nothing_is_published() {
     let mut bench = Bench::new();
     bench.receive(SPOOL, 1, FrameKind::Rows, &rows_of("aaaaaaaa", 1));
