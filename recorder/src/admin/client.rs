@@ -57,7 +57,11 @@ fn converse(mut stream: UnixStream, request: Request, within: Duration) -> io::R
     stream.set_write_timeout(Some(within))?;
     stream.set_read_timeout(Some(within))?;
     let request = serde_json::to_string(&request).expect("a request is a word");
-    stream.write_all(format!("{request}\n").as_bytes())?;
+    match stream.write_all(format!("{request}\n").as_bytes()) {
+        // It was closed before it was asked; why it was may still be read.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
     let mut line = String::new();
     if BufReader::new(stream).take(MAX_ANSWER_BYTES).read_line(&mut line)? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());

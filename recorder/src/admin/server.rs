@@ -1,5 +1,6 @@
 //! The side that answers.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -77,7 +78,7 @@ impl Server {
                 }
             };
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-                tracing::warn!("more than {MAX_CONNECTIONS} connections to the admin socket");
+                turn_away(&stream);
                 continue;
             };
             let state = Arc::clone(&state);
@@ -107,6 +108,9 @@ async fn converse(stream: UnixStream, state: &State) {
                 let text = format!("a request may have {MAX_REQUEST_BYTES} bytes");
                 (complaint(Exit::Usage, text), false)
             }
+            Err(LinesCodecError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                (complaint(Exit::Usage, "a request is UTF-8 text"), false)
+            }
             Err(LinesCodecError::Io(_)) => return,
         };
         let text = serde_json::to_string(&answer).expect("an answer is numbers, texts and lists");
@@ -124,6 +128,17 @@ async fn answer(line: &str, state: &State) -> Answer {
         Err(error) => {
             complaint(Exit::Usage, format!("this recorder does not know the request: {error}"))
         }
+    }
+}
+
+/// Tells a peer that there are too many, if it takes that without waiting.
+fn turn_away(stream: &UnixStream) {
+    let text = format!("{MAX_CONNECTIONS} others ask already; try again in a moment");
+    let answer = complaint(Exit::Unreachable, text);
+    let mut line = serde_json::to_string(&answer).expect("an answer is numbers, texts and lists");
+    line.push('\n');
+    if let Err(error) = stream.try_write(line.as_bytes()) {
+        tracing::debug!("an admin connection beyond the limit was closed unanswered: {error}");
     }
 }
 

@@ -89,7 +89,14 @@ impl CaptureWriter {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let data = settings.data.clone();
         let store = Store::new(settings, counters.clone(), recovered.left_open);
-        let mut writer = Writer { store, log, unpublished: Vec::new(), data };
+        let mut writer = Writer {
+            store,
+            log,
+            unpublished: Vec::new(),
+            data,
+            trouble: false,
+            counters: counters.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("capture".to_owned())
             .spawn(move || runtime.block_on(writer.run(inbox)))?;
@@ -140,6 +147,9 @@ struct Writer {
     log: LogHandle,
     unpublished: Vec<Sealed>,
     data: std::path::PathBuf,
+    /// The last attempt failed: until one succeeds there is one a [`TICK`], and no further word.
+    trouble: bool,
+    counters: Counters,
 }
 
 impl Writer {
@@ -181,15 +191,20 @@ impl Writer {
             }
             Command::Stop => return,
         }
-        if self.store.has_sealed() {
+        if self.store.has_sealed() && !self.trouble {
             self.publish_sealed().await;
         }
     }
 
+    /// Tells once that files cannot be closed completely, and once that they can again.
     async fn publish_sealed(&mut self) {
-        if let Err(error) = self.publish_all().await {
-            tracing::warn!("{error}");
+        let published = self.publish_all().await;
+        match &published {
+            Err(error) if !self.trouble => tracing::warn!("{error}; it is tried again"),
+            Ok(()) if self.trouble => tracing::info!("closed captures are indexed again"),
+            _ => {}
         }
+        self.trouble = published.is_err();
     }
 
     /// Indexes and names every file that was closed.
@@ -202,7 +217,7 @@ impl Writer {
         self.remember();
         while !self.unpublished.is_empty() {
             if let Err(error) = index(&self.log, &self.unpublished[0].rows).await {
-                self.unpublished.truncate(MAX_UNPUBLISHED);
+                self.forget_beyond_bound();
                 return Err(error.into());
             }
             let sealed = self.unpublished.remove(0);
@@ -213,9 +228,20 @@ impl Writer {
         Ok(())
     }
 
+    /// Files beyond the bound wait under their names for the next start; rows that only tell of
+    /// loss have no file to be read from: they are counted as what the disk refused.
+    fn forget_beyond_bound(&mut self) {
+        let beyond = self.unpublished.split_off(MAX_UNPUBLISHED.min(self.unpublished.len()));
+        let lost: usize = beyond.iter().filter(|s| s.path.is_none()).map(|s| s.rows.len()).sum();
+        if lost > 0 {
+            self.counters.write_errors.add(u64::try_from(lost).unwrap_or(u64::MAX));
+        }
+    }
+
     /// Notes which sessions go on, so that another run of the recorder counts their extents on.
     fn remember(&self) {
-        if let Err(error) = remember_open_sessions(&self.data, self.store.open_sessions()) {
+        let remembered = remember_open_sessions(&self.data, self.store.open_sessions());
+        if let (Err(error), false) = (remembered, self.trouble) {
             tracing::warn!("open captures cannot be noted for the next start: {error}");
         }
     }

@@ -1,7 +1,8 @@
 //! What the program does not do: one clear sentence and the documented exit code each.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Output;
 
 use crate::child::Scene;
@@ -95,7 +96,7 @@ fn a_request_that_is_none() {
     use std::io::{BufRead, BufReader, Write};
     let mut scene = Scene::new();
     scene.start();
-    let mut stream = std::os::unix::net::UnixStream::connect(scene.path("admin.sock")).unwrap();
+    let mut stream = UnixStream::connect(scene.path("admin.sock")).unwrap();
     let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();
     for request in ["", "{", "{\"command\":\"explode\"}"] {
         writeln!(stream, "{request}").unwrap();
@@ -107,4 +108,24 @@ fn a_request_that_is_none() {
     assert!(answer.contains("a request may have 4096 bytes"), "{answer}");
     assert!(answers.next().is_none_or(|end| end.is_err()), "the connection goes on");
     assert!(scene.run("status").status.success());
+}
+
+#[test]
+fn more_who_ask_at_once_than_are_served() {
+    let mut scene = Scene::new();
+    scene.start();
+    let asking = || UnixStream::connect(scene.path("admin.sock")).unwrap();
+    let _waiting: Vec<_> = (0..16).map(|_| asking()).collect();
+    refused(&scene.run("status"), 69, "16 others ask already; try again in a moment");
+}
+
+#[test]
+fn a_request_that_is_no_text() {
+    let mut scene = Scene::new();
+    scene.start();
+    let mut asking = UnixStream::connect(scene.path("admin.sock")).unwrap();
+    asking.write_all(b"\xff\xfe\n").unwrap();
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("a request is UTF-8 text"), "{answer}");
 }
