@@ -1,6 +1,8 @@
 //! The account on a real spool and a real tmpfs.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use forwarder::accounting::{Account, JournalThread, start};
 use forwarder::clock::Clock;
@@ -172,4 +174,38 @@ async fn events_are_rows() {
     let (frames, _) = spooled(dir.path());
     let kinds: Vec<_> = frames.iter().flat_map(|f| &f.events).map(|e| e.kind.as_str()).collect();
     assert_eq!(kinds, ["boot", "config"]);
+}
+
+#[tokio::test]
+async fn a_spool_that_was_full_takes_rows_again_when_everything_in_it_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.recorder.spool_max_bytes = 64 << 10;
+    let (account, thread) = start(&config, Clock::start()).unwrap();
+    let spool = thread.spool();
+    let event = || Event { message: "x".repeat(10 << 10), ..Event::default() };
+    wait_until("the spool is full", || {
+        account.event(event());
+        spool.bytes() > config.recorder.spool_max_bytes
+    });
+    // The first refusal, and with it the trouble that only an acknowledgement can end.
+    account.event(Event { kind: "after".to_owned(), ..event() });
+
+    wait_until("it begins afresh", || {
+        spool.acknowledged.store(*spool.durable.borrow(), Ordering::Release);
+        spool.bytes() < config.recorder.spool_max_bytes
+    });
+    stop(thread).await;
+    let (frames, ends) = spooled(dir.path());
+    let kinds: Vec<_> = frames.iter().flat_map(|f| &f.events).map(|e| e.kind.as_str()).collect();
+    assert!(kinds.contains(&"after") && kinds.contains(&"spool_back"), "{kinds:?}");
+    assert!(ends[0].exact);
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

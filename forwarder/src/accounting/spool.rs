@@ -1,11 +1,19 @@
 //! The spool as the ledger sees it: frames of rows, appended to a journal, within its bound.
 
 use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::PathBuf;
 
 use forwarder_core::accounting::Spool;
 use journal::{Heading, Journal, JournalError};
 use prost::Message;
 use schemas::wire::{BootEnd, Frame, FrameKind, Rows};
+
+/// A file in the spool's directory that is given up when the disk is full: a new segment needs
+/// room for its head before the old one, however large, can go.
+const RESERVE: &str = "reserve";
+const RESERVE_BYTES: usize = 16 << 10;
 
 /// Why a frame is not in the spool.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +41,9 @@ pub(super) struct BoundedSpool {
 
 impl BoundedSpool {
     pub(super) fn new(journal: Journal, max_bytes: u64) -> Self {
-        Self { journal, max_bytes, taken_back: VecDeque::new() }
+        let spool = Self { journal, max_bytes, taken_back: VecDeque::new() };
+        spool.reserve();
+        spool
     }
 
     fn put(&mut self, kind: FrameKind, message: &impl Message) -> Result<(), SpoolError> {
@@ -73,6 +83,51 @@ impl BoundedSpool {
             self.taken_back.pop_front();
         }
         Ok(())
+    }
+
+    /// Makes room in a spool of which everything is acknowledged: its newest segment, which would
+    /// otherwise grow until it is full, gives way to an empty one.
+    pub(super) fn begin_afresh(&mut self) -> Result<(), JournalError> {
+        let acknowledged = self.journal.last_frame();
+        // Rows taken back would come behind a head that claims them.
+        if self.journal.first_frame() > acknowledged || !self.taken_back.is_empty() {
+            return Ok(());
+        }
+        // The link's reader stands at the end of the last one until there is a next frame, and the
+        // room of a file that is open is not free: it is emptied once it has no name any more.
+        let files: Vec<File> = self
+            .journal
+            .segments()
+            .filter_map(|segment| File::options().write(true).open(segment.path).ok())
+            .collect();
+        if self.journal.seal().is_err() {
+            // The second failure is the one that counts: it had the room of the reserve.
+            drop(fs::remove_file(self.reserve_path()));
+            self.journal.seal()?;
+        }
+        self.journal.remove_through(acknowledged)?;
+        if self.journal.first_frame() > acknowledged {
+            for file in files {
+                file.set_len(0).unwrap_or_else(|error| {
+                    tracing::debug!(%error, "a deleted part of the spool keeps its room");
+                });
+            }
+        }
+        self.reserve();
+        Ok(())
+    }
+
+    fn reserve_path(&self) -> PathBuf {
+        self.journal.dir().join(RESERVE)
+    }
+
+    /// Without room for it now, it is made when there is some.
+    fn reserve(&self) {
+        let path = self.reserve_path();
+        let made = File::create(&path).and_then(|mut file| file.write_all(&[0; RESERVE_BYTES]));
+        if let Err(error) = made {
+            tracing::debug!(path = %path.display(), %error, "no room is kept aside in the spool");
+        }
     }
 }
 

@@ -207,6 +207,9 @@ impl Journalist {
         if self.trouble.is_some() && self.clock.now() < self.retry_at {
             return;
         }
+        if self.trouble.is_some() {
+            self.make_room();
+        }
         let moment = self.moment();
         let polled = ledger.poll(moment, &mut self.spool);
         let synced = self.sync();
@@ -215,6 +218,9 @@ impl Journalist {
 
     fn finish(&mut self, ledger: &mut Ledger<'_>) -> bool {
         self.take_reports(ledger);
+        if self.trouble.is_some() {
+            self.make_room();
+        }
         let moment = self.moment();
         let polled = ledger.poll(moment, &mut self.spool);
         let (left, _) = self.account.table_use();
@@ -318,6 +324,23 @@ impl Journalist {
         self.spool.journal.remove_through(acknowledged).unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot delete an acknowledged part of the spool");
         });
+        self.publish_extent();
+    }
+
+    /// The newest segment is not deleted as the others are; with a full spool whose every frame is
+    /// acknowledged it holds the only room there is.
+    fn make_room(&mut self) {
+        let acknowledged = self.state.acknowledged.load(Ordering::Acquire);
+        if acknowledged < self.spool.journal.last_frame() {
+            return;
+        }
+        match self.spool.begin_afresh() {
+            Ok(()) => self.publish_extent(),
+            Err(error) => tracing::debug!(%error, "the full spool cannot begin afresh"),
+        }
+    }
+
+    fn publish_extent(&self) {
         self.state.bytes.store(self.spool.journal.bytes(), Ordering::Relaxed);
         self.state.oldest_frame.store(self.spool.journal.first_frame(), Ordering::Relaxed);
     }
