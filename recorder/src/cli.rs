@@ -1,13 +1,12 @@
 //! The command line: what can be said, and who does it.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::admin::{self, Request, client};
 use crate::config::{Config, DEFAULT_FILE};
@@ -151,10 +150,7 @@ fn explained(error: &clap::Error) -> ExitCode {
 
 fn act(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run { file } => {
-            log_to_stderr();
-            run::run(&file.config)
-        }
+        Command::Run { file } => run::run(&file.config),
         Command::Check { file } => {
             let config = load::config(&file.config)?;
             print(&config.to_string())
@@ -186,16 +182,6 @@ fn print(text: &str) -> Result<(), Failure> {
             Failure::new(Exit::Io, format!("cannot write to standard output: {error}"))
         }),
     }
-}
-
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 #[cfg(test)]

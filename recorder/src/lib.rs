@@ -10,6 +10,7 @@ pub mod data_dir;
 pub mod ingest;
 pub mod load;
 pub mod log;
+pub mod log_lines;
 pub mod manifest;
 pub mod publish;
 pub mod run;

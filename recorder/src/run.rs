@@ -17,6 +17,7 @@ use crate::data_dir::{self, CAPTURE_GROUP, DataDir, Group};
 use crate::ingest::{self, BindError, Bound, Ingest};
 use crate::load;
 use crate::log::{Log, StartError};
+use crate::log_lines::{Dropped, LogLines};
 use crate::publish::{Publication, PublishError, Publisher};
 use schemas::exit::{Exit, Failure};
 
@@ -32,6 +33,7 @@ const SOCKET_MODE: u32 = 0o660;
 /// # Errors
 /// It could not be started.
 pub fn run(file: &Path) -> Result<(), Failure> {
+    let lines = LogLines::start();
     let config = load::config(file)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let data = DataDir::claim(&config.data)?;
@@ -41,7 +43,8 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
             Failure::of_kind(error.kind(), format!("cannot start a runtime: {error}"))
         })?;
-    let served = runtime.block_on(Box::pin(serve(file, &config, &data, publisher, &log)));
+    let served =
+        runtime.block_on(Box::pin(serve(file, &config, &data, publisher, &log, lines.dropped())));
     runtime.shutdown_timeout(LET_GO_WITHIN);
     log.stop();
     served
@@ -91,6 +94,7 @@ async fn serve(
     data: &DataDir,
     publisher: Publisher,
     log: &Log,
+    log_lines_dropped: Dropped,
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let mut signals = Signals::new()?;
@@ -107,6 +111,7 @@ async fn serve(
         log: log.handle(),
         ingest: ingest.watcher(),
         captures: capture.handle(),
+        log_lines_dropped,
     };
     let admin = tokio::spawn(Server::new(admin).serve(state));
     announce(config);

@@ -88,6 +88,8 @@ pub struct Status {
     pub received: Received,
     /// The capture.
     pub capture: CaptureStatus,
+    /// Log lines that were dropped because too many waited to be written.
+    pub log_lines_dropped: u64,
 }
 
 /// The write-ahead log.

@@ -19,6 +19,7 @@ use super::{
 use crate::capture::Captures;
 use crate::ingest::{Bound, Watcher};
 use crate::log::LogHandle;
+use crate::log_lines::Dropped;
 use crate::publish::PublicationHandle;
 use schemas::exit::Exit;
 
@@ -46,6 +47,8 @@ pub struct State {
     pub ingest: Watcher,
     /// The capture.
     pub captures: Captures,
+    /// Log lines that were not written.
+    pub log_lines_dropped: Dropped,
 }
 
 /// The bound admin socket. Its file goes when the server is dropped.
@@ -184,6 +187,7 @@ impl State {
             connections: self.connections(),
             received: self.received(),
             capture: self.capture(),
+            log_lines_dropped: self.log_lines_dropped.count(),
         }
     }
 

@@ -64,6 +64,13 @@ impl fmt::Display for StatusText<'_> {
         if c.write_errors > 0 {
             writeln!(f, "TROUBLE        {} writes of captures failed", c.write_errors)?;
         }
+        if s.log_lines_dropped > 0 {
+            let lines = s.log_lines_dropped;
+            writeln!(
+                f,
+                "TROUBLE        {lines} log lines were dropped: standard error is not read"
+            )?;
+        }
         connections(f, s)?;
         tables(f, s)
     }
@@ -189,6 +196,7 @@ mod tests {
                 write_errors: 2,
                 ..CaptureStatus::default()
             },
+            log_lines_dropped: 12,
         }
     }
 
@@ -203,6 +211,7 @@ mod tests {
             publish: PublishStatus::default(),
             connections: Vec::new(),
             capture: CaptureStatus::default(),
+            log_lines_dropped: 0,
             ..status()
         };
         insta::assert_snapshot!(show(&Answer::Status(Box::new(quiet)), false));

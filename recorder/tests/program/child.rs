@@ -1,7 +1,7 @@
 //! A recorder in a directory of its own.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, PipeReader, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -62,7 +62,7 @@ impl Scene {
 
     /// Starts the recorder and waits until it says that it is ready.
     pub(crate) fn start(&mut self) {
-        self.start_as(self.command("run"));
+        self.start_as(self.command("run"), self.log_file());
     }
 
     /// As [`Self::start`], with files that may grow to 8 KiB, as if the disk were full then.
@@ -71,7 +71,16 @@ impl Scene {
         // A process that ignores SIGXFSZ gets an error instead.
         let script = "trap '' XFSZ; ulimit -S -f 16; exec \"$0\" run -c \"$1\"";
         command.args(["-c", script, env!("CARGO_BIN_EXE_recorder")]).arg(self.config());
-        self.start_as(command);
+        self.start_as(command, self.log_file());
+    }
+
+    /// As [`Self::start`], with a standard error that takes no byte until somebody reads.
+    pub(crate) fn start_with_a_log_that_nobody_reads(&mut self) -> PipeReader {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let room = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
+        writer.write_all(&vec![b'.'; room]).unwrap();
+        self.start_as(self.command("run"), writer.into());
+        reader
     }
 
     /// Lets files grow.
@@ -82,16 +91,19 @@ impl Scene {
         rustix::process::prlimit(Some(pid), resource, unlimited).unwrap();
     }
 
-    fn start_as(&mut self, mut command: Command) {
+    fn log_file(&self) -> Stdio {
+        fs::File::options().create(true).append(true).open(self.path("log")).unwrap().into()
+    }
+
+    fn start_as(&mut self, mut command: Command, stderr: Stdio) {
         let notify = self.path("notify");
         drop(fs::remove_file(&notify));
         let socket = UnixDatagram::bind(&notify).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut child = command
             .env("NOTIFY_SOCKET", &notify)
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let deadline = Instant::now() + PATIENCE;

@@ -70,6 +70,20 @@ fn a_recorder_whose_disk_was_full_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let mut scene = Scene::new();
+    let _unread = scene.start_with_a_log_that_nobody_reads();
+    let mut sender = Sender::connect(&scene.socket(), 5).unwrap();
+    for number in 1..=5 {
+        sender.send_rows(number).unwrap();
+    }
+    while sender.acknowledged().unwrap() < 5 {}
+    assert!(scene.run("status").status.success());
+    assert_eq!(scene.terminate(), Some(0));
+    assert_eq!(tables::count(&scene.data(), "usage"), 15);
+}
+
+#[test]
 fn a_recorder_that_is_told_to_end_publishes_what_it_has() {
     let mut scene = Scene::new();
     scene.start();
