@@ -230,7 +230,14 @@ fn remove(table: DeadTable) -> Result<(), StartError> {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: SpoolError) -> StartError {
-    StartError::Recovery(error.to_string())
+    let full = matches!(&error, SpoolError::Journal(error) if error.is_full());
+    let advice = if full {
+        "; make some room on the spool's file system and start again: its rows are safe in the \
+         counter table until then, as long as this machine is not restarted"
+    } else {
+        ""
+    };
+    StartError::Recovery(format!("{error}{advice}"))
 }
 
 /// How an earlier boot's account was closed.
