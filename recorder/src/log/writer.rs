@@ -1,5 +1,6 @@
 //! The log's thread: appends, makes durable in groups, and tells who waits.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use journal::{Journal, JournalError};
 use prost::Message;
 use schemas::table::Event;
-use schemas::vocab::{Severity, Timestamp};
+use schemas::vocab::{Severity, SpoolId, Timestamp};
 use schemas::wire::{FrameKind, Rows};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
@@ -22,8 +23,19 @@ pub(super) struct Writer {
     journal: Journal,
     /// What is durable.
     marks: Marks,
+    /// Beginnings that were told by an event while their frames are not durable, or were refused; at
+    /// most one of each spool.
+    told: HashMap<SpoolId, Told>,
     group: Group,
     trouble: Option<Trouble>,
+}
+
+/// The event that a spool begins is in the log.
+struct Told {
+    /// The spool's frame that begins.
+    begins: u64,
+    /// The event's frame in the log.
+    frame: u64,
 }
 
 /// What was appended and is not durable yet.
@@ -52,7 +64,7 @@ struct Trouble {
 
 impl Writer {
     pub(super) fn new(journal: Journal, marks: Marks) -> Self {
-        Self { journal, marks, group: Group::default(), trouble: None }
+        Self { journal, marks, told: HashMap::new(), group: Group::default(), trouble: None }
     }
 
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
@@ -112,15 +124,9 @@ impl Writer {
             // The frame before it was refused, and its connection knows.
             return;
         }
-        let mut appended = Ok(());
-        if !follows {
-            let event = Rows {
-                events: vec![begin_event(node.as_str(), boot.as_str(), spool, last, mark.frame)],
-                ..Rows::default()
-            };
-            appended = self.append(FrameKind::Rows, event.encode_to_vec().into());
-        }
-        match appended.and_then(|()| self.append(FrameKind::Received, payload)) {
+        let event = || begin_event(node.as_str(), boot.as_str(), spool, last, mark.frame);
+        let told = if follows { Ok(()) } else { self.tell(spool, mark.frame, event) };
+        match told.and_then(|()| self.append(FrameKind::Received, payload)) {
             Ok(()) => {
                 self.group.marks.insert(spool, mark);
                 self.group.rooms.push(room);
@@ -128,6 +134,25 @@ impl Writer {
             }
             Err(error) => drop(progress.send_replace(Err(error))),
         }
+    }
+
+    /// Appends the event that a spool begins, unless it is there from an attempt whose frame was
+    /// refused.
+    fn tell(
+        &mut self,
+        spool: SpoolId,
+        begins: u64,
+        event: impl FnOnce() -> Event,
+    ) -> Result<(), LogError> {
+        // First, because it may take the event back.
+        self.mend()?;
+        if self.told.get(&spool).is_some_and(|told| told.begins == begins) {
+            return Ok(());
+        }
+        let rows = Rows { events: vec![event()], ..Rows::default() };
+        self.append(FrameKind::Rows, rows.encode_to_vec().into())?;
+        self.told.insert(spool, Told { begins, frame: self.journal.last_frame() });
+        Ok(())
     }
 
     fn append(&mut self, kind: FrameKind, payload: Bytes) -> Result<(), LogError> {
@@ -153,6 +178,7 @@ impl Writer {
         match self.journal.sync() {
             Ok(_) => {
                 let group = std::mem::take(&mut self.group);
+                self.told.retain(|spool, _| !group.marks.contains_key(spool));
                 self.marks.extend(group.marks);
                 for waiting in group.waiting {
                     match waiting {
@@ -205,11 +231,13 @@ impl Writer {
         }
         // Only an attempt that fails begins a new wait: asking for a mark writes nothing, and must
         // not take away the attempt of the frame that follows it.
-        if self.journal.is_poisoned()
-            && let Err(error) = self.journal.retreat()
-        {
-            trouble.last_try = Instant::now();
-            return Err(LogError::Storage(error.to_string()));
+        if self.journal.is_poisoned() {
+            if let Err(error) = self.journal.retreat() {
+                trouble.last_try = Instant::now();
+                return Err(LogError::Storage(error.to_string()));
+            }
+            let durable = self.journal.durable_frame();
+            self.told.retain(|_, told| told.frame <= durable);
         }
         Ok(())
     }
@@ -245,13 +273,7 @@ impl Writer {
 }
 
 /// A spool begins here, or goes on behind a gap.
-fn begin_event(
-    node: &str,
-    boot: &str,
-    spool: schemas::vocab::SpoolId,
-    last: Option<Mark>,
-    first: u64,
-) -> Event {
+fn begin_event(node: &str, boot: &str, spool: SpoolId, last: Option<Mark>, first: u64) -> Event {
     let (severity, kind, message) = match last {
         None if first == 1 => {
             (Severity::Info, "stream_start", format!("the stream of spool {spool} begins"))

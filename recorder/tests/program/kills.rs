@@ -67,6 +67,11 @@ fn a_recorder_whose_disk_was_full_goes_on_when_there_is_room() {
     }
     assert!(scene.run("flush").status.success());
     assert_eq!(tables::count(&scene.data(), "usage"), 1);
+    assert_eq!(
+        tables::count(&scene.data(), "events"),
+        1,
+        "one stream_start, however often refused"
+    );
 }
 
 #[test]
