@@ -1,6 +1,6 @@
 //! One UDP association: a client, its target, and the time since they spoke.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,13 +26,8 @@ use super::plan::TargetPlan;
 use super::pump::errno;
 use super::thread::DataThread;
 use super::udp::{Desk, Key};
+use super::waiting::Waiting;
 use crate::dial;
-
-/// Datagrams that wait while their target's name is looked up.
-const WAITING_DATAGRAMS: usize = 64;
-
-/// Bytes of datagrams that wait while their target's name is looked up.
-const WAITING_BYTES: usize = 256 * 1024;
 
 /// How long an association without a target takes its client's datagrams and drops them. Without
 /// this rest each datagram of a stream would be a session of its own.
@@ -50,7 +45,7 @@ pub(crate) struct Association {
     target_address: Cell<Option<TargetAddr>>,
     egress: Cell<Option<EgressAddr>>,
     failure: Cell<Option<(DialFailure, EndPhase)>>,
-    waiting: RefCell<Vec<Vec<u8>>>,
+    waiting: Waiting,
     _permit: Permit,
 }
 
@@ -70,7 +65,7 @@ impl Association {
             target_address: Cell::new(None),
             egress: Cell::new(None),
             failure: Cell::new(None),
-            waiting: RefCell::default(),
+            waiting: Waiting::new(&thread.waiting_room),
             _permit: permit,
         };
         if !association.admitted.pass.has_names() {
@@ -86,12 +81,7 @@ impl Association {
             self.send_up(thread, target, payload);
             return;
         }
-        let mut waiting = self.waiting.borrow_mut();
-        let bytes: usize = waiting.iter().map(Vec::len).sum();
-        let room = waiting.len() < WAITING_DATAGRAMS && bytes + payload.len() <= WAITING_BYTES;
-        if self.failure.get().is_none() && room {
-            waiting.push(payload.to_vec());
-        } else {
+        if self.failure.get().is_some() || !self.waiting.keep(payload) {
             count(&thread.shared.counters.datagrams_undeliverable);
         }
     }

@@ -18,7 +18,8 @@ pub struct Counters {
     /// Datagrams that the kernel did not take for the receiver: too large for its address family,
     /// no room, or no way.
     pub datagrams_unsent: AtomicU64,
-    /// Datagrams dropped while their target was looked up, or after it could not be reached.
+    /// Datagrams dropped because too many waited for their target's name, or because it could not
+    /// be reached.
     pub datagrams_undeliverable: AtomicU64,
     /// ICMP errors that a UDP target's socket reported.
     pub icmp_errors: AtomicU64,

@@ -17,6 +17,7 @@ mod reach;
 mod tcp;
 mod thread;
 mod udp;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::buffers::Buffers;
 use super::log::{Log, LogBudget};
+use super::waiting::Room;
 use crate::listener::{self, Opened};
 
 /// Orders a data thread may be behind with; whoever gives more waits.
@@ -110,6 +111,8 @@ pub(crate) struct DataThread {
     pub(crate) buffers: Buffers,
     /// UDP associations alive.
     pub(crate) associations: Cell<usize>,
+    /// Room for datagrams whose target's name is looked up.
+    pub(crate) waiting_room: Room,
     log: LogBudget,
     running: Cell<usize>,
     none_running: Notify,
@@ -122,6 +125,7 @@ impl DataThread {
             shared,
             buffers: Buffers::default(),
             associations: Cell::new(0),
+            waiting_room: Room::default(),
             log,
             running: Cell::new(0),
             none_running: Notify::new(),
