@@ -121,7 +121,7 @@ impl Association {
 
     async fn dial_names(&self, thread: &DataThread) {
         let mut last = (DialFailure::NoTarget, EndPhase::Connect);
-        for plan in self.admitted.pass.targets_in_turn() {
+        'targets: for plan in self.admitted.pass.targets_in_turn() {
             let addresses = match &plan.target {
                 Target::Address(address) => Ok(vec![*address]),
                 Target::Name(host, port) => {
@@ -140,6 +140,9 @@ impl Association {
                 match self.connect(thread, address, plan) {
                     Ok(()) => return,
                     Err(failure) => last = (failure, EndPhase::Connect),
+                }
+                if !last.0.is_worth_another() {
+                    break 'targets;
                 }
             }
         }

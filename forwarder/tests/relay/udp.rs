@@ -249,6 +249,24 @@ fn a_target_that_is_our_own_listener_is_a_loop() {
 }
 
 #[test]
+fn a_loop_is_not_evaded_by_way_of_another_target_with_a_name() {
+    let elsewhere = udp_socket(ANY);
+    let port = elsewhere.local_addr().unwrap().port();
+    let mut scene = Scene::start(&one_service(Udp, &[elsewhere.local_addr().unwrap()]));
+    let own = scene.address(0);
+    let targets = format!("target = [\"{own}\", \"localhost:{port}\"]");
+    scene.reload(&one_service(Udp, &[]).replace("target = []", &targets));
+    let client = udp_client(ANY, own);
+    client.send(b"round").unwrap();
+    until("the session is over", || {
+        scene.account.opened_and_denied().0 == 1 && scene.account.live().count() == 0
+    });
+    let rows = scene.finish();
+    assert_eq!(end_of(&rows.sessions[0])[..2], ["loop", "connect"]);
+    assert_eq!(bytes_of(&rows.sessions[0]), [5, 0, 0, 0]);
+}
+
+#[test]
 fn a_client_of_an_ipv6_wildcard_listener_is_answered_from_the_address_it_spoke_to() {
     let target = udp_socket("[::1]:0");
     let scene = Scene::start(&service_on("udp://[::]:0", &[target.local_addr().unwrap()]));
