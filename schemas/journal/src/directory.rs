@@ -1,12 +1,12 @@
 //! The directory of a journal: made, locked, named, listed.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use schemas::vocab::SpoolId;
 
 use crate::JournalError;
@@ -38,15 +38,17 @@ pub(crate) fn claim(dir: &Path) -> Result<File, JournalError> {
 /// The id the directory was given when it was made; `None`: it has none yet.
 pub(crate) fn read_id(dir: &Path) -> Result<Option<SpoolId>, JournalError> {
     let path = dir.join(ID_FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => text
-            .trim_end()
-            .parse()
-            .map(Some)
-            .map_err(|error| JournalError::damaged(&path, 0, format!("{error}"))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(JournalError::io("read", &path)(error)),
-    }
+    let file = match open_regular(&path) {
+        Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        opened => opened?,
+    };
+    let text = io::read_to_string(file).map_err(JournalError::io("read", &path))?;
+    text.trim_end()
+        .parse()
+        .map(Some)
+        .map_err(|error| JournalError::damaged(&path, 0, format!("{error}")))
 }
 
 /// Gives the directory its id, durably.
@@ -82,7 +84,8 @@ pub(crate) fn create_whole(dir: &Path, name: &str, bytes: &[u8]) -> Result<File,
 
 /// Removes what an earlier process did not get to finish.
 pub(crate) fn remove_half_made(dir: &Path) -> Result<(), JournalError> {
-    for path in paths(dir)? {
+    for entry in entries(dir)? {
+        let path = entry.path();
         if path.extension() == Some(OsStr::new(HALF_MADE)) {
             fs::remove_file(&path).map_err(JournalError::io("remove", &path))?;
         }
@@ -92,12 +95,45 @@ pub(crate) fn remove_half_made(dir: &Path) -> Result<(), JournalError> {
 
 /// The segments, oldest first: number of the first frame, and path.
 pub(crate) fn segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
-    let mut segments: Vec<_> = paths(dir)?
-        .into_iter()
-        .filter_map(|path| Some((crate::segment::first_frame_of(&path)?, path)))
-        .collect();
+    let mut segments = Vec::new();
+    for entry in entries(dir)? {
+        let path = entry.path();
+        let Some(first) = crate::segment::first_frame_of(&path) else { continue };
+        if is_strange(&entry) {
+            return Err(JournalError::NotAFile { path });
+        }
+        segments.push((first, path));
+    }
     segments.sort_unstable();
     Ok(segments)
+}
+
+/// Whether an entry is something else than a regular file or a link to one. What was deleted since
+/// it was listed is not strange: opening it will tell.
+fn is_strange(entry: &DirEntry) -> bool {
+    match entry.file_type() {
+        Ok(kind) if kind.is_symlink() => {
+            fs::metadata(entry.path()).is_ok_and(|metadata| !metadata.is_file())
+        }
+        Ok(kind) => !kind.is_file(),
+        Err(_) => false,
+    }
+}
+
+/// Opens a regular file for reading. Anything else is refused; a FIFO's other end, which may never
+/// come, is not waited for.
+pub(crate) fn open_regular(path: &Path) -> Result<File, JournalError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(JournalError::io("open", path))?;
+    let metadata = file.metadata().map_err(JournalError::io("look at", path))?;
+    if metadata.is_file() {
+        Ok(file)
+    } else {
+        Err(JournalError::NotAFile { path: path.to_owned() })
+    }
 }
 
 /// Makes what was created, renamed or removed in `dir` durable.
@@ -107,8 +143,6 @@ pub(crate) fn sync(dir: &Path) -> Result<(), JournalError> {
         .map_err(JournalError::io("fsync", dir))
 }
 
-fn paths(dir: &Path) -> Result<Vec<PathBuf>, JournalError> {
-    fs::read_dir(dir)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-        .map_err(JournalError::io("list", dir))
+fn entries(dir: &Path) -> Result<Vec<DirEntry>, JournalError> {
+    fs::read_dir(dir).and_then(Iterator::collect).map_err(JournalError::io("list", dir))
 }

@@ -22,6 +22,12 @@ pub enum JournalError {
         /// Why it failed.
         source: io::Error,
     },
+    /// Something that is no regular file has the name of one of ours.
+    #[error("{path} is not a regular file: move it away")]
+    NotAFile {
+        /// What it is called.
+        path: PathBuf,
+    },
     /// A segment holds something else than the frames it should, and not at the end of the newest.
     #[error("{path} is damaged at byte {offset}: {reason}")]
     Damaged {

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use prost::Message;
 use schemas::wire::{Frame, FrameError, FrameKind, SegmentHeader};
 
-use crate::{JournalError, MAX_PAYLOAD};
+use crate::{JournalError, MAX_PAYLOAD, directory};
 
 /// The format this module reads and writes.
 pub(crate) const FORMAT: u32 = 1;
@@ -64,7 +64,7 @@ impl SegmentReader {
 
     /// As [`Self::open`]; `None`: the file ends within its header.
     pub(crate) fn open_unless_torn(path: &Path) -> Result<Option<Self>, JournalError> {
-        let file = File::open(path).map_err(JournalError::io("open", path))?;
+        let file = directory::open_regular(path)?;
         let mut reader = Self {
             path: path.to_owned(),
             file,
