@@ -1,11 +1,15 @@
 //! Where in the spool a connection goes on.
 
+use std::io;
 use std::path::Path;
 
 use journal::{JournalError, Reader};
 use schemas::wire::Welcome;
 
 use super::LinkError;
+
+/// Times the spool is opened while segments vanish under it.
+const OPEN_ATTEMPTS: usize = 3;
 
 impl From<JournalError> for LinkError {
     fn from(error: JournalError) -> Self {
@@ -15,7 +19,7 @@ impl From<JournalError> for LinkError {
 
 /// The oldest frame on disk; 0: there is none.
 pub(super) fn first_frame(spool: &Path, durable: u64) -> Result<u64, LinkError> {
-    let first = Reader::open(spool, 0)?.header().first_frame;
+    let first = open_amid_deletions(|| Reader::open(spool, 0))?.header().first_frame;
     Ok(if first <= durable { first } else { 0 })
 }
 
@@ -33,7 +37,7 @@ pub(super) fn resume(
         let text = format!("the recorder holds frame {held}, our last is {durable}");
         return Err(LinkError::Forked(text));
     }
-    let mut reader = Reader::open(spool, held)?;
+    let mut reader = open_amid_deletions(|| Reader::open(spool, held))?;
     let first = reader.header().first_frame;
     let ours = if held >= first {
         reader.next(durable)?.map(|(_, crc)| crc)
@@ -50,4 +54,70 @@ pub(super) fn resume(
         return Err(LinkError::Forked(text));
     }
     Ok((reader, first.max(held + 1)))
+}
+
+/// Opens a reader. The journal thread deletes what was acknowledged, and may do so between the
+/// listing and the opening of a segment: that is no trouble with the spool, which would be given
+/// time, but only an old list.
+fn open_amid_deletions<T>(
+    mut open: impl FnMut() -> Result<T, JournalError>,
+) -> Result<T, JournalError> {
+    for _ in 1..OPEN_ATTEMPTS {
+        match open() {
+            Err(error) if has_vanished(&error) => {}
+            opened => return opened,
+        }
+    }
+    open()
+}
+
+fn has_vanished(error: &JournalError) -> bool {
+    match error {
+        JournalError::Missing { .. } => true,
+        JournalError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_that_vanish_while_the_spool_is_opened_do_not_fail_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let vanished = dir.path().join("00000000000000000001.seg");
+        let mut attempts = 0;
+        let opened = open_amid_deletions(|| {
+            attempts += 1;
+            if attempts < OPEN_ATTEMPTS {
+                journal::SegmentReader::open(&vanished).map(|_| 0)
+            } else {
+                Ok(attempts)
+            }
+        });
+        assert_eq!(opened.unwrap(), OPEN_ATTEMPTS);
+    }
+
+    #[test]
+    fn a_spool_that_stays_empty_or_cannot_be_read_is_told_after_a_few_attempts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut attempts = 0;
+        let outcome = open_amid_deletions(|| {
+            attempts += 1;
+            Reader::open(dir.path(), 0)
+        });
+        assert!(matches!(outcome, Err(JournalError::Missing { .. })), "{outcome:?}");
+        assert_eq!(attempts, OPEN_ATTEMPTS);
+
+        let segment = dir.path().join("00000000000000000001.seg");
+        std::fs::write(&segment, "no frame at all, but long enough for one").unwrap();
+        attempts = 0;
+        let outcome = open_amid_deletions(|| {
+            attempts += 1;
+            Reader::open(dir.path(), 0)
+        });
+        assert!(matches!(outcome, Err(JournalError::Damaged { .. })), "{outcome:?}");
+        assert_eq!(attempts, 1);
+    }
 }
