@@ -87,8 +87,15 @@ impl TableDir {
     pub(super) fn dead(&self) -> io::Result<Vec<DeadTable>> {
         let mut dead = Vec::new();
         for entry in fs::read_dir(&self.path)? {
-            let path = entry?.path();
-            let Some(lock) = lock_dead(&path)? else { continue };
+            let entry = entry?;
+            let path = entry.path();
+            if !entry.file_type()?.is_file() {
+                // Not of our making, and no table whatever it is: it may stay.
+                tracing::warn!(path = %path.display(), "passing over what is no file among the counter tables");
+                continue;
+            }
+            let named = |error| named(&path, &error);
+            let Some(lock) = lock_dead(&path).map_err(named)? else { continue };
             let table = Mapping::open(&lock).map_err(|error| error.to_string()).and_then(|m| {
                 let header = Ledger::identify(m.words()).map_err(|error| error.to_string())?;
                 Ok((header, m))
@@ -100,7 +107,7 @@ impl TableDir {
                 Err(error) => {
                     // It was killed while it made its table: no session had begun.
                     tracing::warn!(path = %path.display(), error, "deleting what is no counter table");
-                    fs::remove_file(&path)?;
+                    fs::remove_file(&path).map_err(named)?;
                 }
             }
         }
@@ -129,6 +136,11 @@ fn make_private_dir(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
+}
+
+/// The same error with the path it is about.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Opens and locks a table; `None`: its process lives.
@@ -181,4 +193,31 @@ fn remove_orphan(path: &Path) -> io::Result<bool> {
 pub(super) fn kernel_boot() -> u128 {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     u128::from_str_radix(&id.trim().replace('-', ""), 16).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_among_the_tables_is_passed_over_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = TableDir { path: dir.path().to_owned() };
+        let (folder, link) = (dir.path().join("folder"), dir.path().join("link"));
+        fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        fs::write(dir.path().join("half a table"), "").unwrap();
+        assert_eq!(tables.dead().unwrap().len(), 0);
+        let mut left: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        left.sort();
+        assert_eq!(left, [folder, link]);
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_opened_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = lock_dead(dir.path()).map_err(|error| named(dir.path(), &error)).unwrap_err();
+        assert!(error.to_string().starts_with(&dir.path().display().to_string()), "{error}");
+    }
 }
