@@ -266,3 +266,43 @@ pub(super) async fn index_and_publish(log: &LogHandle, sealed: &Sealed) -> Resul
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use schemas::table::Capture;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::data_dir::Group;
+    use crate::log::Log;
+
+    #[tokio::test]
+    async fn rows_of_loss_that_the_log_never_took_are_counted_beyond_the_bound() {
+        let data = tempfile::tempdir().unwrap();
+        let (log, _) = Log::start(data.path(), &[]).unwrap();
+        let handle = log.handle();
+        // A log that takes nothing any more.
+        tokio::task::spawn_blocking(move || log.stop()).await.unwrap();
+        let counters = Counters::default();
+        let settings = Settings {
+            data: data.path().to_owned(),
+            rotate: Config::default().rotate,
+            readers: Group::nobody(),
+        };
+        let rows_of_loss = || Sealed { path: None, rows: vec![Capture::default(); 2] };
+        let mut writer = Writer {
+            store: Store::new(settings, counters.clone(), Recovered::default().left_open),
+            log: handle,
+            unpublished: std::iter::repeat_with(rows_of_loss).take(MAX_UNPUBLISHED + 3).collect(),
+            data: data.path().to_owned(),
+            trouble: false,
+            counters: counters.clone(),
+        };
+        let with_a_file = data.path().join("captures/web.pcapng.part");
+        writer.unpublished.push(Sealed { path: Some(with_a_file), ..rows_of_loss() });
+
+        assert!(matches!(writer.publish_all().await, Err(CloseError::Index(_))));
+        assert_eq!(writer.unpublished.len(), MAX_UNPUBLISHED);
+        assert_eq!(counters.read().write_errors, 6, "the file's rows are read at the next start");
+    }
+}
