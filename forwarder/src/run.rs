@@ -40,6 +40,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// The configuration has faults, an address cannot be bound, or something broke on the way.
 pub fn run(file: &Path) -> Result<(), Failure> {
+    // What others may use is opened to them by name, after it is made.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let log = LogThread::start();
     let config = load::config(file)?;
     if !config.warnings.is_empty() {

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -120,7 +121,50 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
     assert_eq!(forwarder.wait().unwrap().code(), Some(0));
 }
 
+#[test]
+fn nothing_is_ever_open_to_more_users_than_meant() {
+    let rest = service("127.0.0.1:0", "127.0.0.1:9");
+    let scene = Scene::new(&rest);
+    let at = scene.dir.path();
+    let file = at.join("forwarder.toml");
+    let source = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, source.replace("admin.sock", "made/for/admin.sock")).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0; exec \"$@\"", "sh"]).args(scene.run_line());
+    let forwarder = command.stderr(Stdio::piped()).spawn().unwrap();
+    let socket = at.join("made/for/admin.sock");
+    until("the socket is open to the group", || mode(&socket) == Some(0o660));
+    until("the spool is there", || at.join("spool/id").exists());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", forwarder.id())).unwrap();
+    assert!(status.contains("Umask:\t0077"), "{status}");
+    for directory in ["made", "made/for"] {
+        assert_eq!(mode(&at.join(directory)), Some(0o750), "{directory}");
+    }
+    assert_eq!(mode(&at.join("spool")), Some(0o700));
+    assert_eq!(mode(&at.join("spool/id")), Some(0o600));
+    assert_eq!(stop(forwarder).status.code(), Some(0));
+}
+
+#[test]
+fn a_fifo_in_the_spool_is_told_by_name_and_not_waited_for() {
+    let scene = Scene::new(&service("127.0.0.1:0", "127.0.0.1:9"));
+    let spool = scene.dir.path().join("spool");
+    std::fs::create_dir(&spool).unwrap();
+    let fifo = spool.join("00000000000000000001.seg");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let forwarder = scene.command().stderr(Stdio::piped()).spawn().unwrap();
+    let output = wait(forwarder);
+    assert_eq!(output.status.code(), Some(74));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains(&format!("{} is not a regular file", fifo.display())), "{text}");
+}
+
 // === helpers ===
+
+/// The permissions of a file; `None`: there is none.
+fn mode(path: &std::path::Path) -> Option<u32> {
+    path.metadata().ok().map(|metadata| metadata.permissions().mode() & 0o777)
+}
 
 /// Long enough for a test to show that nobody waited for it.
 const DRAIN: Duration = Duration::from_secs(20);

@@ -110,11 +110,7 @@ fn make_room(path: &Path, attempt: &str) -> Result<(), Failure> {
     let metadata = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let directory = path.parent().unwrap_or(Path::new("/"));
-            return std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o750)
-                .create(directory)
-                .map_err(failed);
+            return make_directories(directory).map_err(failed);
         }
         other => other.map_err(failed)?,
     };
@@ -131,6 +127,27 @@ fn make_room(path: &Path, attempt: &str) -> Result<(), Failure> {
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Makes a directory, and those above it that are not there, for our group to pass whatever the
+/// umask is: who may use the socket must be able to reach it.
+fn make_directories(directory: &Path) -> io::Result<()> {
+    let missing: Vec<_> = directory
+        .ancestors()
+        .filter(|path| !path.as_os_str().is_empty())
+        .take_while(|path| !path.exists())
+        .collect();
+    for path in missing.into_iter().rev() {
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            // Somebody was faster, and says who may pass.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                made?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o750))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Answers one connection's requests until it ends, errs, or takes too long.
