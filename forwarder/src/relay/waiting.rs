@@ -76,7 +76,7 @@ impl Drop for Waiting {
 mod tests {
     use super::*;
 
-    const LARGE: [u8; 60_000] = [0; 60_000];
+    static LARGE: [u8; 60_000] = [0; 60_000];
 
     #[test]
     fn one_association_keeps_a_handful_in_order() {
