@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use forwarder_core::config::{
-    Action, Config, LogChoice, Rule, Service, Target, Timeouts, WhenFull, show_duration, show_size,
+    Action, CaptureMode, Config, LogChoice, Pass, Rule, Service, Target, Timeouts, WhenBehind,
+    WhenFull, show_duration, show_size,
 };
 use rustix::fs::{Access, access};
 use serde_json::{Value, json};
@@ -130,7 +131,7 @@ fn rule_rows(rule: &Rule) -> Vec<Vec<String>> {
     let (verdict, targets, capture) = match &rule.action {
         Action::Block => ("block", vec!["-".to_owned()], "-".to_owned()),
         Action::Pass(pass) => {
-            ("pass", or_one(texts(&pass.targets), "the service's"), pass.capture.to_string())
+            ("pass", or_one(texts(&pass.targets), "the service's"), capture_text(pass))
         }
     };
     side_by_side(&[
@@ -143,6 +144,14 @@ fn rule_rows(rule: &Rule) -> Vec<Vec<String>> {
         vec![capture],
         vec![log_text(rule.log)],
     ])
+}
+
+/// What is kept, and at what price when that is not the usual one.
+fn capture_text(pass: &Pass) -> String {
+    match (pass.capture, pass.capture_when_behind) {
+        (CaptureMode::Off, _) | (_, WhenBehind::Drop) => pass.capture.to_string(),
+        (_, WhenBehind::Slow) => format!("{}, slow when behind", pass.capture),
+    }
 }
 
 fn texts<T: ToString>(list: &[T]) -> Vec<String> {
@@ -225,6 +234,7 @@ fn rule_json(rule: &Rule) -> Value {
             value["action"] = json!("pass");
             value["target"] = json!(texts::<Target>(&pass.targets));
             value["capture"] = json!(pass.capture.to_string());
+            value["capture_when_behind"] = json!(pass.capture_when_behind.to_string());
             value["timeouts"] = timeouts_json(&pass.timeouts, false);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forwarder_core::config::{
-    Action, CaptureMode, Config, Listener, Rule, Target, Timeouts, Verdict,
+    Action, CaptureMode, Config, Listener, Rule, Target, Timeouts, Verdict, WhenBehind,
 };
 use schemas::vocab::{ServiceName, Transport};
 
@@ -59,6 +59,8 @@ pub(crate) struct RulePlan {
 #[derive(Debug)]
 pub(crate) struct PassPlan {
     pub(crate) capture: CaptureMode,
+    #[expect(dead_code, reason = "the capture lane asks for it once it can slow a session")]
+    pub(crate) when_behind: WhenBehind,
     pub(crate) timeouts: Timeouts,
     targets: Vec<TargetPlan>,
     next: AtomicUsize,
@@ -151,6 +153,7 @@ impl RulePlan {
             Action::Block => None,
             Action::Pass(pass) => Some(Arc::new(PassPlan {
                 capture: pass.capture,
+                when_behind: pass.capture_when_behind,
                 timeouts: pass.timeouts,
                 targets: targets
                     .iter()

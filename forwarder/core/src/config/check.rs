@@ -1,4 +1,5 @@
-//! Faults that no value has on its own: what is missing, written twice, or does not fit together.
+//! Faults that no value has on its own: what is missing, written twice, or does not fit together;
+//! and what does nothing where it stands.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,7 +11,7 @@ use toml::Spanned;
 
 use super::leaf::Leaf;
 use super::raw::{Action, File, Rule, Service};
-use super::{Environment, Listener, Target};
+use super::{CaptureMode, Environment, Listener, Target};
 
 /// Most services of a file.
 const MAX_SERVICES: usize = 1024;
@@ -93,8 +94,10 @@ fn rules(file: &File, findings: &mut Findings<'_>) {
         let help = "write action = \"pass\" or action = \"block\"";
         missing(&rule.action, "rule.action", help, span(), findings);
         known_services(file, rule, findings);
-        if rule.action.value() == Some(&Action::Block) {
-            nothing_to_relay(rule, findings);
+        match rule.action.value() {
+            Some(Action::Block) => nothing_to_relay(rule, findings),
+            Some(Action::Pass) => nothing_to_keep(rule, findings),
+            None => {}
         }
     }
     twice(file.rules.iter().filter_map(|rule| rule.name.given()), "rule", findings);
@@ -165,6 +168,7 @@ fn nothing_to_relay(rule: &Rule, findings: &mut Findings<'_>) {
     let keys = [
         ("target", rule.target.given().map(Spanned::span)),
         ("capture", rule.capture.given().map(Spanned::span)),
+        ("capture_when_behind", rule.capture_when_behind.given().map(Spanned::span)),
         ("timeouts", rule.timeouts_span.clone()),
     ];
     for (key, span) in keys {
@@ -173,6 +177,16 @@ fn nothing_to_relay(rule: &Rule, findings: &mut Findings<'_>) {
             let help = format!("remove {key}, or write action = \"pass\"");
             findings.fault(span, Refusal::new(message, help));
         }
+    }
+}
+
+/// A rule that keeps nothing is never behind with it.
+fn nothing_to_keep(rule: &Rule, findings: &mut Findings<'_>) {
+    let off = rule.capture.is_absent() || rule.capture.value() == Some(&CaptureMode::Off);
+    if let Some(given) = rule.capture_when_behind.given().filter(|_| off) {
+        let message = "rule.capture_when_behind does nothing: the rule captures nothing";
+        let help = "write capture = \"full\", or remove capture_when_behind";
+        findings.warning(given.span(), Refusal::new(message, help));
     }
 }
 

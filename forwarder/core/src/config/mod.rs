@@ -214,6 +214,8 @@ pub struct Pass {
     pub targets: Vec<Target>,
     /// What is kept of the payload.
     pub capture: CaptureMode,
+    /// What happens when the capture cannot keep up.
+    pub capture_when_behind: WhenBehind,
     /// Deadlines, the global ones where the rule sets none.
     pub timeouts: Timeouts,
 }
@@ -241,6 +243,26 @@ impl fmt::Display for CaptureMode {
             Self::Prefix(bytes) => write!(f, "prefix {}", show_size(*bytes)),
             Self::Full => f.write_str("full"),
         }
+    }
+}
+
+/// What happens to a captured session when its payload comes faster than it can be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenBehind {
+    /// What does not fit is relayed and not kept, and counted as dropped.
+    #[default]
+    Drop,
+    /// The session is read no faster than it can be kept: nothing is dropped.
+    Slow,
+}
+
+impl fmt::Display for WhenBehind {
+    /// As the file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drop => "drop",
+            Self::Slow => "slow",
+        })
     }
 }
 

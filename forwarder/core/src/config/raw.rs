@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::address;
 use super::leaf::{Keys, Leaf, List};
-use super::{CaptureMode, Listener, LogChoice, TABLE_SLOTS, Target, WhenFull};
+use super::{CaptureMode, Listener, LogChoice, TABLE_SLOTS, Target, WhenBehind, WhenFull};
 
 /// Smallest spool: less than this holds no few segments, of which old ones could be deleted.
 const MIN_SPOOL_BYTES: u64 = 1 << 20;
@@ -85,6 +85,7 @@ pub(super) struct Rule {
     pub(super) target: Leaf<List<Target>>,
     pub(super) customer: Leaf<CustomerName>,
     pub(super) capture: Leaf<CaptureMode>,
+    pub(super) capture_when_behind: Leaf<WhenBehind>,
     pub(super) log: Leaf<LogChoice>,
     /// Where its timeouts stand, if it has some.
     pub(super) timeouts_span: Option<Range<usize>>,
@@ -219,6 +220,13 @@ impl Rule {
             target: keys.some("target", "10.0.0.5:80", NO_TARGET, findings, address::target),
             customer: keys.text("customer", "acme", findings, customer),
             capture: keys.text("capture", "full", findings, capture),
+            capture_when_behind: keys.text("capture_when_behind", "drop", findings, |text| {
+                match text {
+                    "drop" => Ok(WhenBehind::Drop),
+                    "slow" => Ok(WhenBehind::Slow),
+                    _ => Err(one_of(text, &["drop", "slow"])),
+                }
+            }),
             log: log(&mut keys, findings),
             timeouts_span: timeouts.as_ref().map(Value::span),
             timeouts: Timeouts::read(

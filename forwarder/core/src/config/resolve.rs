@@ -171,6 +171,7 @@ fn rule(raw: &raw::Rule, defaults: &raw::Rule, timeouts: &Timeouts) -> Option<Ru
             raw::Action::Pass => Action::Pass(Pass {
                 targets: targets(&raw.target),
                 capture: or(&raw.capture, &defaults.capture)?,
+                capture_when_behind: or(&raw.capture_when_behind, &defaults.capture_when_behind)?,
                 timeouts: Timeouts::of(&raw.timeouts, timeouts),
             }),
         },
