@@ -1,17 +1,19 @@
 //! `forwarder check`: what a configuration file means.
 
 use std::path::Path;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use forwarder_core::config::{
-    Action, CaptureMode, Config, LogChoice, Pass, Rule, Service, Target, Timeouts, WhenBehind,
-    WhenFull, show_duration, show_size,
+    Action, CaptureMode, Config, CongestionControl, LogChoice, Pass, Rule, Service, Target, Tcp,
+    Timeouts, WhenBehind, WhenFull, show_duration, show_size,
 };
 use rustix::fs::{Access, access};
 use serde_json::{Value, json};
 
 use crate::admin::show::{grouped, table, write_out};
 use crate::load;
+use crate::tcp_options;
 use schemas::exit::Failure;
 
 /// Reads a file and writes its meaning to stdout, what is doubtful to stderr.
@@ -27,6 +29,14 @@ pub fn check(file: &Path, as_json: bool) -> Result<(), Failure> {
     match as_json {
         true => write_out(&format!("{:#}\n", json_of(&config))),
         false => write_out(&text_of(&config)),
+    }
+}
+
+/// The data threads of a configuration on this machine.
+pub fn threads(config: &Config) -> usize {
+    match config.threads {
+        0 => available_parallelism().map_or(1, usize::from),
+        threads => threads,
     }
 }
 
@@ -57,6 +67,7 @@ pub fn machine_warnings(config: &Config) -> Vec<String> {
             ));
         }
     }
+    warnings.extend(tcp_options::warnings(&config.tcp));
     warnings
 }
 
@@ -65,6 +76,7 @@ fn text_of(config: &Config) -> String {
     let when_full = when_full(config.recorder.when_full);
     let facts = [
         ("node", config.node.to_string()),
+        ("threads", threads_text(config.threads)),
         ("revision", config.revision.clone()),
         ("recorder", format!("unix:{}", config.recorder.socket.display())),
         (
@@ -92,6 +104,7 @@ fn text_of(config: &Config) -> String {
                 or_never(config.timeouts.drain)
             ),
         ),
+        ("tcp", tcp_text(&config.tcp)),
     ];
     let mut text: String = facts.iter().map(|(name, fact)| format!("{name:<12}{fact}\n")).collect();
     let head = ["service", "listener", "target"].map(String::from);
@@ -179,6 +192,32 @@ fn timeouts_text(timeouts: &Timeouts) -> String {
     )
 }
 
+fn threads_text(threads: usize) -> String {
+    match threads {
+        0 => "one for each core".to_owned(),
+        threads => threads.to_string(),
+    }
+}
+
+fn tcp_text(tcp: &Tcp) -> String {
+    let congestion = |side: &Option<_>| {
+        side.as_ref().map_or_else(|| "the system's".to_owned(), CongestionControl::to_string)
+    };
+    let user_timeout = match tcp.user_timeout {
+        Duration::ZERO => "the system's".to_owned(),
+        timeout => show_duration(timeout),
+    };
+    format!(
+        "congestion {} to clients, {} to targets, keepalive {}, user_timeout {user_timeout}, \
+         buffer {}, pipe {}",
+        congestion(&tcp.congestion_client),
+        congestion(&tcp.congestion_target),
+        or_never(tcp.keepalive.after),
+        show_size(tcp.buffer_bytes as u64),
+        show_size(tcp.pipe_bytes as u64),
+    )
+}
+
 fn or_never(timeout: Duration) -> String {
     if timeout.is_zero() { "never".to_owned() } else { show_duration(timeout) }
 }
@@ -194,6 +233,7 @@ fn when_full(when_full: WhenFull) -> &'static str {
 fn json_of(config: &Config) -> Value {
     json!({
         "node": config.node.as_str(),
+        "threads": config.threads,
         "revision": config.revision,
         "recorder": {
             "endpoint": format!("unix:{}", config.recorder.socket.display()),
@@ -207,8 +247,20 @@ fn json_of(config: &Config) -> Value {
         },
         "admin": { "socket": config.admin_socket },
         "timeouts": timeouts_json(&config.timeouts, true),
+        "tcp": tcp_json(&config.tcp),
         "service": config.services.iter().map(service_json).collect::<Vec<_>>(),
         "rule": config.rules.iter().map(rule_json).collect::<Vec<_>>(),
+    })
+}
+
+fn tcp_json(tcp: &Tcp) -> Value {
+    json!({
+        "congestion_client": tcp.congestion_client.as_ref().map(CongestionControl::as_str),
+        "congestion_target": tcp.congestion_target.as_ref().map(CongestionControl::as_str),
+        "keepalive": tcp.keepalive.after.as_secs_f64(),
+        "user_timeout": tcp.user_timeout.as_secs_f64(),
+        "buffer": tcp.buffer_bytes,
+        "pipe": tcp.pipe_bytes,
     })
 }
 
@@ -267,8 +319,11 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
-        let environment =
-            Environment { host_name: "edge-1".to_owned(), local_addresses: Vec::new() };
+        let environment = Environment {
+            host_name: "edge-1".to_owned(),
+            local_addresses: Vec::new(),
+            congestion_controls: Vec::new(),
+        };
         let source = include_str!("../core/tests/config/valid/every-key.toml");
         Config::parse(source, "every-key.toml", &environment)
             .unwrap_or_else(|faults| panic!("{faults}"))
@@ -291,8 +346,11 @@ mod tests {
         let path = file.path().display().to_string();
         let source = include_str!("../core/tests/config/valid/every-key.toml")
             .replace("/srv/weir/spool", &format!("{path}/spool"));
-        let environment =
-            Environment { host_name: "edge-1".to_owned(), local_addresses: Vec::new() };
+        let environment = Environment {
+            host_name: "edge-1".to_owned(),
+            local_addresses: Vec::new(),
+            congestion_controls: Vec::new(),
+        };
         let config = Config::parse(&source, "f", &environment).unwrap();
         let warnings = machine_warnings(&config).join("\n");
         let expected = format!("recorder.spool: this user cannot write to {path}");

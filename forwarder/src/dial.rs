@@ -4,31 +4,20 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use forwarder_core::config::Tcp;
 use forwarder_core::session::DialFailure;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
-/// Silence after which a TCP peer is probed.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// Time between two probes.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// Unanswered probes after which the peer is dead.
-const KEEPALIVE_PROBES: u32 = 4;
+use crate::tcp_options::{self, Side};
+
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
 /// The receive buffer asked for on sockets to UDP targets, in bytes: room for a burst of replies.
 /// The kernel takes memory only for what waits to be read.
 const UDP_RECEIVE_BUFFER: usize = 1024 * 1024;
-
-/// How relayed connections detect a peer that vanished.
-pub(crate) fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES)
-}
 
 /// The moment `wait` from now; `None`, never, for a wait of zero.
 pub(crate) fn deadline(wait: Duration) -> Option<Instant> {
@@ -52,18 +41,19 @@ pub(crate) async fn resolve(
     if addresses.is_empty() { Err(DialFailure::Resolve) } else { Ok(addresses) }
 }
 
-/// Connects to a target's address, with TCP_NODELAY and keepalive.
+/// Connects to a target's address, with TCP_NODELAY and what `[tcp]` says.
 ///
 /// # Errors
 /// Why it could not be reached.
 pub(crate) async fn tcp(
     target: SocketAddr,
     deadline: Option<Instant>,
+    options: &Tcp,
 ) -> Result<TcpStream, DialFailure> {
     let connecting = async {
         let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
-        SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
+        tcp_options::apply(&SockRef::from(&socket), Side::Target, options)?;
         socket.connect(target).await
     };
     match until(deadline, connecting).await {

@@ -20,3 +20,4 @@ mod log_thread;
 pub mod relay;
 pub mod reload;
 pub mod run;
+mod tcp_options;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use forwarder_core::config::{Config, Environment};
 
+use crate::tcp_options;
 use schemas::exit::{Exit, Failure};
 
 /// Longest configuration file, in bytes: ten thousand rules fit many times over.
@@ -56,7 +57,11 @@ pub fn source(path: &Path) -> Result<String, Failure> {
 /// finds a target that is ourselves again when it dials.
 pub fn environment() -> Environment {
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Environment { host_name, local_addresses: local_addresses().unwrap_or_default() }
+    Environment {
+        host_name,
+        local_addresses: local_addresses().unwrap_or_default(),
+        congestion_controls: tcp_options::congestion_controls(),
+    }
 }
 
 fn local_addresses() -> Result<Vec<IpAddr>, nix::Error> {

@@ -8,7 +8,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use forwarder_core::config::Config;
@@ -114,8 +113,7 @@ struct Forwarder {
 impl Forwarder {
     /// Binds, opens the account and begins to relay. Must be called within a runtime.
     fn start(file: &Path, config: Config, log: &LogThread) -> Result<Self, Failure> {
-        let threads = available_parallelism().map_or(1, usize::from);
-        let bindings = Bindings::bind(&config, threads).map_err(|error| {
+        let bindings = Bindings::bind(&config, check::threads(&config)).map_err(|error| {
             let exit = match error.cause.kind() {
                 io::ErrorKind::PermissionDenied => Exit::Permission,
                 _ => Exit::Unreachable,

@@ -26,7 +26,11 @@ fn config(dir: &Path) -> Config {
          [[rule]]\nname = \"all\"\naction = \"pass\"\n",
         spool.display()
     );
-    let environment = Environment { host_name: "edge".to_owned(), local_addresses: Vec::new() };
+    let environment = Environment {
+        host_name: "edge".to_owned(),
+        local_addresses: Vec::new(),
+        congestion_controls: Vec::new(),
+    };
     Config::parse(&text, "test.toml", &environment).expect("the configuration is right")
 }
 

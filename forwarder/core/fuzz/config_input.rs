@@ -13,6 +13,7 @@ pub(crate) fn check(input: &[u8]) {
     let environment = Environment {
         host_name: "edge-1".to_owned(),
         local_addresses: vec![Ipv4Addr::new(192, 0, 2, 1).into()],
+        congestion_controls: Vec::new(),
     };
     admin_socket_of(source);
     match Config::parse(source, "f", &environment) {

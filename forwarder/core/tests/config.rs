@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use forwarder_core::config::{
-    Config, Environment, KEYS, LATER, Listener, listener_changes, start_only_changes,
+    Config, CongestionOffer, Environment, KEYS, LATER, Listener, listener_changes,
+    start_only_changes,
 };
 use proptest::prelude::*;
 
@@ -15,6 +16,9 @@ fn environment() -> Environment {
     Environment {
         host_name: "edge-1".to_owned(),
         local_addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        congestion_controls: [("reno", true), ("bbr", true), ("dctcp", false)]
+            .map(|(name, may_use)| CongestionOffer { name: name.to_owned(), may_use })
+            .into(),
     }
 }
 
@@ -82,8 +86,17 @@ fn keys_asked_for(section: &str) -> Vec<String> {
 
 #[test]
 fn the_list_of_keys_is_what_the_reader_asks_for() {
-    let sections =
-        ["", "recorder", "accounting", "admin", "timeouts", "service", "rule", "rule.timeouts"];
+    let sections = [
+        "",
+        "recorder",
+        "accounting",
+        "admin",
+        "timeouts",
+        "tcp",
+        "service",
+        "rule",
+        "rule.timeouts",
+    ];
     let mut asked: Vec<String> = sections.into_iter().flat_map(keys_asked_for).collect();
     let mut listed = KEYS.to_vec();
     asked.sort();
@@ -132,7 +145,7 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     let source = include_str!("../src/config/defaults.toml");
     let defaults: toml::Table = source.parse().unwrap();
     let lookup = |key: &str| {
-        let (section, name) = key.rsplit_once('.')?;
+        let Some((section, name)) = key.rsplit_once('.') else { return defaults.get(key) };
         let section = match defaults.get(section)? {
             toml::Value::Array(rules) => rules[0].as_table()?,
             section => section.as_table()?,
@@ -194,6 +207,7 @@ fn only_start_only_keys_are_named_when_a_reload_is_refused() {
         start_only_changes(&few, &every),
         [
             "node",
+            "threads",
             "recorder.endpoint",
             "recorder.spool",
             "recorder.spool_max",

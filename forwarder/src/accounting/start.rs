@@ -340,7 +340,11 @@ mod tests {
              [[service]]\nname = \"web\"\nlisten = [\"tcp://127.0.0.1:1\"]\ntarget = [\"127.0.0.1:2\"]\n",
             spool.display()
         );
-        let environment = Environment { host_name: "edge".to_owned(), local_addresses: Vec::new() };
+        let environment = Environment {
+            host_name: "edge".to_owned(),
+            local_addresses: Vec::new(),
+            congestion_controls: Vec::new(),
+        };
         let config = Config::parse(&text, "test.toml", &environment).unwrap();
         let (_, mut thread) = start(&config, Clock::start()).unwrap();
         assert!(thread.finish().await);

@@ -6,11 +6,12 @@ pub(crate) mod udp;
 use std::io;
 use std::net::SocketAddr;
 
-use forwarder_core::config::Listener;
+use forwarder_core::config::{Listener, Tcp};
 use schemas::vocab::{ServiceName, Transport};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::dial;
+use crate::tcp_options::{self, Side};
 
 /// Connections that may wait to be accepted, per thread; the kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -90,6 +91,7 @@ impl Group {
         listener: Listener,
         service: &ServiceName,
         threads: usize,
+        tcp: &Tcp,
     ) -> Result<Self, BindError> {
         let failed = |cause| BindError { service: service.clone(), listener, cause };
         let mut address = listener.address;
@@ -98,7 +100,7 @@ impl Group {
         }
         let mut sockets = Vec::with_capacity(threads);
         for _ in 0..threads {
-            let socket = open(listener.transport, address).map_err(failed)?;
+            let socket = open(listener.transport, address, tcp).map_err(failed)?;
             address = local_address(&socket).map_err(failed)?;
             sockets.push(socket);
         }
@@ -145,14 +147,14 @@ fn plain_socket(transport: Transport, address: SocketAddr) -> io::Result<Socket>
     Ok(socket)
 }
 
-fn open(transport: Transport, address: SocketAddr) -> io::Result<Socket> {
+fn open(transport: Transport, address: SocketAddr, tcp: &Tcp) -> io::Result<Socket> {
     let socket = plain_socket(transport, address)?;
     socket.set_reuse_port(true)?;
     match transport {
         Transport::Tcp => {
-            // Accepted sockets inherit both, which saves their system calls.
+            // Accepted sockets inherit all of them, which saves their system calls.
             socket.set_tcp_nodelay(true)?;
-            socket.set_tcp_keepalive(&dial::keepalive())?;
+            tcp_options::apply(&SockRef::from(&socket), Side::Client, tcp)?;
             socket.bind(&address.into())?;
             socket.listen(BACKLOG)?;
         }

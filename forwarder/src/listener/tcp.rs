@@ -3,14 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use forwarder_core::config::Tcp;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Bound, Opened};
 use crate::relay::{DataThread, Permit, accepted, count};
+use crate::tcp_options;
 
 /// How long accepting rests when descriptors or memory are short. Trying at once would spin:
 /// the client that cannot be accepted keeps the listener readable.
@@ -27,7 +31,8 @@ pub(crate) async fn serve(thread: Rc<DataThread>, opened: Opened, closing: Cance
     let bound = opened.bound;
     let listener = TcpListener::from_std(opened.socket.into())
         .expect("a non-blocking socket on a running runtime registers");
-    let mut door = Door { thread, bound, warned: None };
+    let tcp = Arc::clone(&thread.shared.plan.load().tcp);
+    let mut door = Door { thread, bound, tcp, warned: None };
     loop {
         let Some(permit) = door.thread.shared.descriptors.take(SESSION_DESCRIPTORS) else {
             if door.rest(&closing, "descriptors are used up").await {
@@ -41,6 +46,7 @@ pub(crate) async fn serve(thread: Rc<DataThread>, opened: Opened, closing: Cance
             () = closing.cancelled() => break,
             client = listener.accept() => client,
         };
+        door.follow_reload(&listener, client.as_ref().ok());
         if let Err(error) = door.welcome(client, permit)
             && !door.rest(&closing, &error.to_string()).await
         {
@@ -53,10 +59,31 @@ pub(crate) async fn serve(thread: Rc<DataThread>, opened: Opened, closing: Cance
 struct Door {
     thread: Rc<DataThread>,
     bound: Bound,
+    /// What the listener's options were set by.
+    tcp: Arc<Tcp>,
     warned: Option<Instant>,
 }
 
 impl Door {
+    /// After a reload, gives the listener the options that its clients inherit from now on, and
+    /// the client that it has just accepted with the old ones.
+    fn follow_reload(&mut self, listener: &TcpListener, client: Option<&(TcpStream, SocketAddr)>) {
+        let plan = self.thread.shared.plan.load();
+        if Arc::ptr_eq(&plan.tcp, &self.tcp) {
+            return;
+        }
+        let old = std::mem::replace(&mut self.tcp, Arc::clone(&plan.tcp));
+        if *old == *self.tcp {
+            return;
+        }
+        let sockets = [Some(SockRef::from(listener)), client.map(|(c, _)| SockRef::from(c))];
+        for socket in sockets.iter().flatten() {
+            tcp_options::change(socket, &old, &self.tcp).unwrap_or_else(|error| {
+                tracing::warn!(listener = %self.bound.address, %error, "cannot set [tcp] anew");
+            });
+        }
+    }
+
     /// Takes the client in. An error is a shortage of ours: the caller should rest.
     fn welcome(
         &self,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use forwarder_core::config::{Config, Listener, listener_changes};
+use forwarder_core::config::{Config, Listener, Tcp, listener_changes};
 use futures_util::future::select_all;
 use schemas::vocab::ServiceName;
 use tokio::time::Instant;
@@ -128,7 +128,7 @@ impl Relay {
     pub async fn reload(&mut self, config: &Config) -> Result<(), RelayError> {
         let plan = self.shared.plan.load_full();
         let changes = listener_changes(&plan.config, config);
-        let mut groups = bind_all(changes.added.into_iter(), self.threads.len())?;
+        let mut groups = bind_all(changes.added.into_iter(), self.threads.len(), &config.tcp)?;
         let dropped: Vec<_> = changes.removed.into_iter().map(|(listener, _)| listener).collect();
         let mut bound = self.bound.clone();
         bound.retain(|bound| !dropped.contains(&bound.listener));
@@ -206,15 +206,16 @@ impl Bindings {
         let all = config.services.iter().flat_map(|service| {
             service.listeners.iter().map(|&listener| (listener, service.name.clone()))
         });
-        Ok(Self { groups: bind_all(all, threads)?, threads })
+        Ok(Self { groups: bind_all(all, threads, &config.tcp)?, threads })
     }
 }
 
 fn bind_all(
     listeners: impl Iterator<Item = (Listener, ServiceName)>,
     threads: usize,
+    tcp: &Tcp,
 ) -> Result<Vec<Group>, BindError> {
-    listeners.map(|(listener, service)| Group::bind(listener, &service, threads)).collect()
+    listeners.map(|(listener, service)| Group::bind(listener, &service, threads, tcp)).collect()
 }
 
 /// One socket of each group, for one thread.

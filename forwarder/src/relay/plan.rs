@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forwarder_core::config::{
-    Action, CaptureMode, Config, Listener, Rule, Target, Timeouts, Verdict, WhenBehind,
+    Action, CaptureMode, Config, Listener, Rule, Target, Tcp, Timeouts, Verdict, WhenBehind,
 };
 use schemas::vocab::{ServiceName, Transport};
 
@@ -29,6 +29,7 @@ pub struct NamesFull {
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) revision: u32,
+    pub(crate) tcp: Arc<Tcp>,
     services: HashMap<Listener, Arc<ServicePlan>>,
     own: HashMap<(Transport, u16), Vec<IpAddr>>,
 }
@@ -62,6 +63,7 @@ pub(crate) struct PassPlan {
     #[expect(dead_code, reason = "the capture lane asks for it once it can slow a session")]
     pub(crate) when_behind: WhenBehind,
     pub(crate) timeouts: Timeouts,
+    pub(crate) tcp: Arc<Tcp>,
     targets: Vec<TargetPlan>,
     next: AtomicUsize,
 }
@@ -85,11 +87,13 @@ impl Plan {
         name_id: impl Fn(&str) -> Option<u32>,
     ) -> Result<Self, NamesFull> {
         let name_id = |name: &str| name_id(name).ok_or_else(|| NamesFull { name: name.to_owned() });
+        let tcp = Arc::new(config.tcp.clone());
         let mut services = HashMap::new();
         for (index, service) in config.services.iter().enumerate() {
             let rules = config.rules_of(index).iter().map(|&rule| {
                 let targets = config.targets(index, rule);
-                Ok((rule, Arc::new(RulePlan::new(&config.rules[rule], targets, name_id)?)))
+                let plan = RulePlan::new(&config.rules[rule], targets, &tcp, name_id)?;
+                Ok((rule, Arc::new(plan)))
             });
             let plan = Arc::new(ServicePlan {
                 name: service.name.clone(),
@@ -105,7 +109,8 @@ impl Plan {
             let key = (bound.listener.transport, bound.address.port());
             own.entry(key).or_default().push(bound.address.ip());
         }
-        Ok(Self { config: config.clone(), revision: name_id(&config.revision)?, services, own })
+        let revision = name_id(&config.revision)?;
+        Ok(Self { config: config.clone(), revision, tcp, services, own })
     }
 
     /// The service that a listener belongs to. `None`: it was removed.
@@ -147,6 +152,7 @@ impl RulePlan {
     fn new(
         rule: &Rule,
         targets: &[Target],
+        tcp: &Arc<Tcp>,
         name_id: impl Fn(&str) -> Result<u32, NamesFull>,
     ) -> Result<Self, NamesFull> {
         let pass = match &rule.action {
@@ -155,6 +161,7 @@ impl RulePlan {
                 capture: pass.capture,
                 when_behind: pass.capture_when_behind,
                 timeouts: pass.timeouts,
+                tcp: Arc::clone(tcp),
                 targets: targets
                     .iter()
                     .map(|target| TargetPlan::new(target, &name_id))

@@ -71,6 +71,6 @@ impl Reach<'_> {
         if self.shared.plan.load().is_own(Transport::Tcp, address) {
             return Err(DialFailure::Loop);
         }
-        dial::tcp(address, deadline).await
+        dial::tcp(address, deadline, &self.pass.tcp).await
     }
 }

@@ -127,7 +127,11 @@ fn configuration(dir: &Path, table: usize, services_and_rules: &str) -> Config {
          [admin]\nsocket = \"{dir}/admin.sock\"\n\
          {services_and_rules}"
     );
-    let environment = Environment { host_name: "test".to_owned(), local_addresses: Vec::new() };
+    let environment = Environment {
+        host_name: "test".to_owned(),
+        local_addresses: Vec::new(),
+        congestion_controls: Vec::new(),
+    };
     Config::parse(&source, "forwarder.toml", &environment)
         .unwrap_or_else(|faults| panic!("{faults}"))
 }

@@ -29,6 +29,7 @@ pub(super) fn check(file: &File, environment: &Environment, findings: &mut Findi
         return;
     }
     node(file, environment, findings);
+    file.tcp.check(environment, findings);
     services(file, findings);
     rules(file, findings);
     listeners(file, findings);

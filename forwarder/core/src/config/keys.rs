@@ -5,6 +5,7 @@
 /// Keys that this version reads.
 pub const KEYS: &[&str] = &[
     "node",
+    "threads",
     "recorder",
     "recorder.endpoint",
     "recorder.spool",
@@ -21,6 +22,13 @@ pub const KEYS: &[&str] = &[
     "timeouts.tcp_idle",
     "timeouts.udp_idle",
     "timeouts.drain",
+    "tcp",
+    "tcp.congestion_client",
+    "tcp.congestion_target",
+    "tcp.keepalive",
+    "tcp.user_timeout",
+    "tcp.buffer",
+    "tcp.pipe",
     "service",
     "service.name",
     "service.listen",
@@ -45,10 +53,8 @@ pub const KEYS: &[&str] = &[
 /// Keys that the design names and a later version reads. They are refused by name, so that nobody
 /// believes a limit to be in force that is not.
 pub const LATER: &[&str] = &[
-    "threads",
     "log",
     "dns",
-    "tcp",
     "alert",
     "admin.metrics",
     "recorder.tls",

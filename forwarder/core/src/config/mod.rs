@@ -16,6 +16,7 @@ mod raw;
 mod reach;
 mod reload;
 mod resolve;
+mod tcp;
 mod verdict;
 
 use std::fmt;
@@ -32,10 +33,14 @@ pub use schemas::config::{show_duration, show_size};
 use schemas::vocab::{CustomerName, NodeName, RuleName, ServiceName, Transport};
 
 pub use resolve::admin_socket_of;
+pub use tcp::{CongestionControl, CongestionOffer, Keepalive, Tcp};
 pub use verdict::Verdict;
 
 /// What `accounting.table` may be.
 pub const TABLE_SLOTS: RangeInclusive<u64> = 64..=4_194_304;
+
+/// What `threads` may be; 0 stands for one for each core.
+pub const THREADS: RangeInclusive<u64> = 0..=256;
 
 /// What the meaning of a file depends on besides the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub struct Environment {
     pub host_name: String,
     /// The addresses of the machine's interfaces: a target among them may be our own listener.
     pub local_addresses: Vec<IpAddr>,
+    /// The congestion controls that the kernel offers. Empty: not known, and not judged.
+    pub congestion_controls: Vec<CongestionOffer>,
 }
 
 /// Everything a forwarder is told. Only [`Config::parse`] makes one.
@@ -51,6 +58,8 @@ pub struct Environment {
 pub struct Config {
     /// This forwarder's name.
     pub node: NodeName,
+    /// Data threads; 0: one for each core.
+    pub threads: usize,
     /// The first 16 hexadecimal digits of the file's SHA-256 (`config_rev` in the tables).
     pub revision: String,
     /// Where the account goes.
@@ -61,6 +70,8 @@ pub struct Config {
     pub admin_socket: PathBuf,
     /// Deadlines that rules may override.
     pub timeouts: Timeouts,
+    /// How relayed connections treat their networks.
+    pub tcp: Tcp,
     /// The services in the order of the file.
     pub services: Vec<Service>,
     /// The rules in the order of the file; the first match wins, no match is a block.

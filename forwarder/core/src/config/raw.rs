@@ -13,7 +13,9 @@ use toml::Spanned;
 
 use super::address;
 use super::leaf::{Keys, Leaf, List};
-use super::{CaptureMode, Listener, LogChoice, TABLE_SLOTS, Target, WhenBehind, WhenFull};
+use super::{
+    CaptureMode, Listener, LogChoice, TABLE_SLOTS, THREADS, Target, WhenBehind, WhenFull, tcp,
+};
 
 /// Smallest spool: less than this holds no few segments, of which old ones could be deleted.
 const MIN_SPOOL_BYTES: u64 = 1 << 20;
@@ -22,10 +24,12 @@ const MIN_SPOOL_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) node: Leaf<NodeName>,
+    pub(super) threads: Leaf<u64>,
     pub(super) recorder: Recorder,
     pub(super) accounting: Accounting,
     pub(super) admin: Admin,
     pub(super) timeouts: Timeouts,
+    pub(super) tcp: tcp::Raw,
     pub(super) services: Vec<Service>,
     pub(super) rules: Vec<Rule>,
 }
@@ -105,10 +109,12 @@ impl File {
         let mut top = Keys::of(Some(document.root()));
         let file = Self {
             node: top.text("node", "edge-1", findings, name),
+            threads: top.integer("threads", THREADS, findings),
             recorder: Recorder::read(top.table("recorder", findings), findings),
             accounting: Accounting::read(top.table("accounting", findings), findings),
             admin: Admin::read(top.table("admin", findings), findings),
             timeouts: Timeouts::read(top.table("timeouts", findings), true, findings),
+            tcp: tcp::Raw::read(top.table("tcp", findings), findings),
             services: top
                 .tables("service", "begin every service with [[service]]", findings)
                 .into_iter()

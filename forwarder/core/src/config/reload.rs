@@ -11,6 +11,7 @@ use super::{Config, Listener};
 pub fn start_only_changes(old: &Config, new: &Config) -> Vec<&'static str> {
     let changes = [
         (old.node != new.node, "node"),
+        (old.threads != new.threads, "threads"),
         (old.recorder.socket != new.recorder.socket, "recorder.endpoint"),
         (old.recorder.spool != new.recorder.spool, "recorder.spool"),
         (old.recorder.spool_max_bytes != new.recorder.spool_max_bytes, "recorder.spool_max"),

@@ -91,6 +91,7 @@ fn meaning(file: &File, source: &str, environment: &Environment) -> Option<Confi
             Some(node) => node.clone(),
             None => environment.host_name.parse().ok()?,
         },
+        threads: or(&file.threads, &defaults.threads)?.try_into().ok()?,
         revision: revision(source),
         recorder: recorder(&file.recorder, &defaults.recorder)?,
         accounting: Accounting {
@@ -99,6 +100,7 @@ fn meaning(file: &File, source: &str, environment: &Environment) -> Option<Confi
         },
         admin_socket: or(&file.admin.socket, &defaults.admin.socket)?,
         timeouts,
+        tcp: file.tcp.resolve(&defaults.tcp)?,
         services,
         rules,
         rules_of,

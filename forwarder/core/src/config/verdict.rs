@@ -97,7 +97,11 @@ mod tests {
             }
             source += if *pass { "action = \"pass\"\n" } else { "action = \"block\"\n" };
         }
-        let environment = Environment { host_name: "a".to_owned(), local_addresses: Vec::new() };
+        let environment = Environment {
+            host_name: "a".to_owned(),
+            local_addresses: Vec::new(),
+            congestion_controls: Vec::new(),
+        };
         Config::parse(&source, "f", &environment).unwrap_or_else(|faults| panic!("{faults}"))
     }
 
