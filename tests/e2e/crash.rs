@@ -55,7 +55,7 @@ impl Load {
 
     fn stop(self) -> Vec<(Plan, Seen, bool)> {
         self.stop.store(true, Ordering::Relaxed);
-        self.workers.into_iter().flat_map(|one| one.join().expect("a client panicked")).collect()
+        self.workers.into_iter().flat_map(|one| wait::joined("a client stops", one)).collect()
     }
 }
 

@@ -1,10 +1,9 @@
 //! The end in order: SIGTERM.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 
 use e2e_tests::address;
-use e2e_tests::endpoint::connect;
+use e2e_tests::endpoint::{Target, connect};
 use rustix::process::Signal;
 
 use crate::rows::{integer, text};
@@ -12,11 +11,10 @@ use crate::tcp::scene_with;
 
 #[test]
 fn a_running_session_may_finish_while_nobody_new_comes_in() {
-    let target = TcpListener::bind((address::own(), 0)).unwrap();
-    let (mut scene, listen) =
-        scene_with(target.local_addr().unwrap(), "[timeouts]\ndrain = \"30s\"\n");
+    let target = Target::start(address::own());
+    let (mut scene, listen) = scene_with(target.address(), "[timeouts]\ndrain = \"30s\"\n");
     let mut client = connect(scene.client(0), listen).unwrap();
-    let (mut server, _) = target.accept().unwrap();
+    let mut server = target.accept();
     client.write_all(b"before").unwrap();
     server.read_exact(&mut [0; 6]).unwrap();
 
@@ -38,11 +36,10 @@ fn a_running_session_may_finish_while_nobody_new_comes_in() {
 
 #[test]
 fn a_session_that_will_not_end_is_ended_and_accounted_as_drained() {
-    let target = TcpListener::bind((address::own(), 0)).unwrap();
-    let (mut scene, listen) =
-        scene_with(target.local_addr().unwrap(), "[timeouts]\ndrain = \"1s\"\n");
+    let target = Target::start(address::own());
+    let (mut scene, listen) = scene_with(target.address(), "[timeouts]\ndrain = \"1s\"\n");
     let mut client = connect(scene.client(0), listen).unwrap();
-    let (mut server, _) = target.accept().unwrap();
+    let mut server = target.accept();
     client.write_all(b"still here").unwrap();
     server.read_exact(&mut [0; 10]).unwrap();
 

@@ -1,13 +1,12 @@
 //! TCP sessions as clients and servers experience them.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
-use e2e_tests::address;
-use e2e_tests::endpoint::{Plan, TcpServer, connect, exchange};
+use e2e_tests::endpoint::{Plan, Target, TcpServer, connect, exchange};
 use e2e_tests::scene::Scene;
-use e2e_tests::wait;
+use e2e_tests::{address, descriptors, wait};
 
 use crate::rows::{integer, text};
 
@@ -26,10 +25,10 @@ pub(crate) fn scene_with(target: SocketAddr, more: &str) -> (Scene, SocketAddr) 
 
 #[test]
 fn half_closed_client_still_receives_the_rest() {
-    let target = TcpListener::bind((address::own(), 0)).unwrap();
-    let (scene, listen) = scene_with(target.local_addr().unwrap(), "");
+    let target = Target::start(address::own());
+    let (scene, listen) = scene_with(target.address(), "");
     let mut client = connect(scene.client(0), listen).unwrap();
-    let (mut server, _) = target.accept().unwrap();
+    let mut server = target.accept();
 
     client.write_all(b"that was all").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -84,10 +83,10 @@ fn a_target_that_refuses_ends_the_session_and_is_accounted() {
 
 #[test]
 fn a_reset_of_the_client_reaches_the_target_and_the_account() {
-    let target = TcpListener::bind((address::own(), 0)).unwrap();
-    let (mut scene, listen) = scene_with(target.local_addr().unwrap(), "");
+    let target = Target::start(address::own());
+    let (mut scene, listen) = scene_with(target.address(), "");
     let mut client = connect(scene.client(0), listen).unwrap();
-    let (mut server, _) = target.accept().unwrap();
+    let mut server = target.accept();
     client.write_all(b"begin").unwrap();
     server.read_exact(&mut [0; 5]).unwrap();
 
@@ -119,25 +118,37 @@ fn a_long_relay_uses_no_more_memory_than_a_short_one() {
         most = most.max(scene.forwarder().resident_bytes().unwrap());
         long.is_finished().then_some(())
     });
-    long.join().unwrap().unwrap();
+    wait::joined("the long relay ends", long).unwrap();
     assert!(most < short + 2 * MIB, "{short} bytes after 1 MiB, {most} bytes during 256 MiB");
 }
 
 #[test]
 fn an_idle_session_costs_less_than_16_kib() {
-    const SESSIONS: u16 = 1000;
-    let target = TcpListener::bind((address::own(), 0)).unwrap();
-    let (mut scene, listen) = scene_with(target.local_addr().unwrap(), "");
-    let accepting = thread::spawn(move || {
-        (0..=SESSIONS).map(|_| target.accept().unwrap().0).collect::<Vec<_>>()
-    });
+    let sessions = descriptors::sessions(1000, 100, 2);
+    let target = Target::start(address::own());
+    let (mut scene, listen) = scene_with(target.address(), "");
+    // One after the other, so that no queue of the kernel's fills, however slow the machine.
+    let mut ends = vec![session(&mut scene, &target, listen, 0)];
     // The first one pays for what all of them share.
-    let mut clients = vec![connect(scene.client(0), listen).unwrap()];
     let before = scene.forwarder().resident_bytes().unwrap();
-    clients.extend((1..=SESSIONS).map(|number| connect(scene.client(number), listen).unwrap()));
-    let servers = accepting.join().unwrap();
-    let each =
-        (scene.forwarder().resident_bytes().unwrap().saturating_sub(before)) / u64::from(SESSIONS);
+    ends.extend((1..=sessions).map(|number| session(&mut scene, &target, listen, number)));
+    let after = scene.forwarder().resident_bytes().unwrap();
+    let each = after.saturating_sub(before) / u64::from(sessions);
     assert!(each < 16 << 10, "{each} bytes of forwarder memory for an idle session");
-    drop((clients, servers));
+}
+
+/// Both ends of client number `number`'s session.
+#[track_caller]
+fn session(
+    scene: &mut Scene,
+    target: &Target,
+    listen: SocketAddr,
+    number: u16,
+) -> (TcpStream, TcpStream) {
+    let client = connect(scene.client(number), listen)
+        .unwrap_or_else(|error| panic!("session {number}: {error}\n{}", scene.forwarder().log()));
+    let server = target.next().unwrap_or_else(|| {
+        panic!("session {number} never reached its target\n{}", scene.forwarder().log())
+    });
+    (client, server)
 }

@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod binary;
+pub mod descriptors;
 pub mod endpoint;
 pub mod process;
 pub mod scene;

@@ -1,16 +1,21 @@
 //! Child processes that never outlive their test, and whose words are kept.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait;
+
+/// How long the output of a program that has ended may take to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// A running program; killed when dropped.
 #[derive(Debug)]
@@ -111,8 +116,7 @@ impl Process {
 
     /// Kills it without a chance to say a word.
     pub fn kill(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        kill(&mut self.child);
     }
 
     /// Its own resident memory in bytes; the counter table, which it shares, is not among it.
@@ -138,4 +142,58 @@ impl Drop for Process {
         // Nobody speaks there any more; there is none if it was not waited for.
         drop(fs::remove_file(self.log.with_extension("notify")));
     }
+}
+
+/// Runs `command` to its end, without stdin unless the caller gave it one, as `Command::output`
+/// does, but not for longer than [`wait::DEADLINE`].
+///
+/// # Panics
+/// It cannot be started, or does not end in time; the message holds what it wrote.
+#[track_caller]
+pub fn output(command: &mut Command) -> Output {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    finished(&format!("{command:?}"), child)
+}
+
+/// Waits for the end of a child whose stdout and stderr are piped.
+///
+/// # Panics
+/// It does not end within [`wait::DEADLINE`]; it is killed, and the message holds what it wrote.
+#[track_caller]
+pub fn finished(name: &str, mut child: Child) -> Output {
+    drop(child.stdin.take());
+    let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
+    let status = wait::within(wait::DEADLINE, || child.try_wait().expect("it is our child"));
+    if status.is_none() {
+        kill(&mut child);
+    }
+    // A grandchild that holds the other end open is not waited for.
+    let [stdout, stderr] =
+        [stdout, stderr].map(|bytes| bytes.recv_timeout(LAST_WORDS).unwrap_or_default());
+    let Some(status) = status else {
+        let [out, err] = [&stdout, &stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        let seconds = wait::DEADLINE.as_secs();
+        panic!("{name} does not end in {seconds} s\nstdout:\n{out}\nstderr:\n{err}");
+    };
+    Output { status, stdout, stderr }
+}
+
+fn collect(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            // What came before an error is better than nothing.
+            drop(stream.read_to_end(&mut bytes));
+        }
+        drop(send.send(bytes));
+    });
+    receive
+}
+
+/// Kills a child and waits until the system has taken it away.
+fn kill(child: &mut Child) {
+    drop(child.kill());
+    _ = wait::within(wait::DEADLINE, || child.try_wait().ok().flatten());
 }

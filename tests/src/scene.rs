@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::{address, binary};
 
 /// One forwarder and one recorder with everything they write. Both are killed, and the directory
@@ -238,10 +238,10 @@ impl Said {
     /// Runs a command to its end.
     ///
     /// # Panics
-    /// It cannot be started.
+    /// It cannot be started, or does not end in time.
+    #[track_caller]
     pub fn of(command: &mut Command) -> Self {
-        let Output { status, stdout, stderr } =
-            command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        let Output { status, stdout, stderr } = process::output(command);
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { code: status.code().unwrap_or(-1), stdout: text(stdout), stderr: text(stderr) }
     }

@@ -1,6 +1,7 @@
 //! Waiting for a condition, never for a time.
 
-use std::thread;
+use std::panic::resume_unwind;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Long enough for anything on a busy machine; reached only when a test fails.
@@ -29,4 +30,13 @@ pub fn within<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -
         }
         thread::sleep(PAUSE);
     }
+}
+
+/// What a thread came to.
+///
+/// # Panics
+/// It has not ended within [`DEADLINE`], or it panicked; `what` says what it was to do.
+pub fn joined<T>(what: &str, thread: JoinHandle<T>) -> T {
+    until(what, || thread.is_finished().then_some(()));
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }

@@ -1,9 +1,11 @@
 //! Clients and servers that count what they send and receive, so that the account can be held
 //! against them.
 
+mod target;
 mod tcp;
 mod udp;
 
+pub use target::Target;
 pub use tcp::{Plan, TcpServer, attempt, connect, exchange};
 pub use udp::{UdpServer, converse};
 

@@ -2,15 +2,16 @@
 //! run at once, and both ends close by FIN.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use socket2::{Domain, Socket, Type};
 
+use super::target::listen;
 use super::{Seen, fill};
-use crate::wait::DEADLINE;
+use crate::wait::{self, DEADLINE};
 
 const CHUNK: usize = 64 << 10;
 const HEADER: u64 = 16;
@@ -74,7 +75,7 @@ impl TcpServer {
     /// # Panics
     /// It cannot listen there.
     pub fn start(ip: IpAddr) -> Self {
-        let listener = TcpListener::bind((ip, 0)).expect("a port is free");
+        let listener = listen(ip).expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let (seen, stop) = (Arc::<Mutex<Vec<Seen>>>::default(), Arc::<AtomicBool>::default());
         let (results, stopped) = (Arc::clone(&seen), Arc::clone(&stop));
@@ -110,9 +111,9 @@ impl Drop for TcpServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // Wakes the accept; if it is gone already there is nothing to wake.
-        drop(TcpStream::connect(self.address));
+        drop(TcpStream::connect_timeout(&self.address, DEADLINE));
         if let Some(accepting) = self.accepting.take() {
-            drop(accepting.join());
+            _ = wait::within(DEADLINE, || accepting.is_finished().then_some(()));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::{Seen, fill};
-use crate::wait::DEADLINE;
+use crate::wait::{self, DEADLINE};
 
 const LARGEST: usize = 65_507;
 
@@ -53,7 +53,7 @@ impl Drop for UdpServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(serving) = self.serving.take() {
-            drop(serving.join());
+            _ = wait::within(DEADLINE, || serving.is_finished().then_some(()));
         }
     }
 }
