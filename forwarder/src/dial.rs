@@ -7,9 +7,12 @@ use std::time::Duration;
 use forwarder_core::config::Tcp;
 use forwarder_core::session::DialFailure;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket, lookup_host};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
+use crate::relay::watch;
 use crate::tcp_options::{self, Side};
 
 /// Addresses of one name that are tried.
@@ -66,17 +69,18 @@ pub(crate) async fn tcp(
 ///
 /// # Errors
 /// Why the target cannot be reached.
-pub(crate) fn udp(target: SocketAddr) -> Result<UdpSocket, DialFailure> {
-    let connect = || -> io::Result<UdpSocket> {
+pub(crate) fn udp(target: SocketAddr) -> Result<AsyncFd<Socket>, DialFailure> {
+    let connect = || -> io::Result<AsyncFd<Socket>> {
         let socket = Socket::new(
             Domain::for_address(target),
             Type::DGRAM.nonblocking(),
             Some(Protocol::UDP),
         )?;
         forwarder_sys::option::allow_fragments(&socket, target.ip())?;
+        forwarder_sys::option::tell_drops(&socket)?;
         enlarge_receive_buffer(&socket, UDP_RECEIVE_BUFFER)?;
         socket.connect(&target.into())?;
-        UdpSocket::from_std(socket.into())
+        watch(socket, Interest::READABLE)
     };
     connect().map_err(|error| failure(&error))
 }

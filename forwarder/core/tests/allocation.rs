@@ -48,7 +48,7 @@ fn a_session_is_accounted_without_an_allocation() {
         for direction in Direction::BOTH {
             session.received(direction, 1000, Timestamp(7));
             session.delivered(direction, 1000);
-            session.delivered_datagram(direction, 10);
+            session.delivered_datagrams(direction, 1, 10);
         }
         session.captured(1, 2);
         session.end(Ending {

@@ -45,6 +45,7 @@ struct Shared {
     opened: AtomicU64,
     denied: AtomicU64,
     capture_dropped: AtomicU64,
+    datagrams_dropped: AtomicU64,
 }
 
 impl Account {
@@ -61,6 +62,7 @@ impl Account {
             opened: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             capture_dropped: AtomicU64::new(0),
+            datagrams_dropped: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -110,6 +112,11 @@ impl Account {
     /// Reports payload that was dropped from a capture, in bytes.
     pub fn capture_dropped(&self, bytes: u64) {
         self.shared.capture_dropped.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Reports datagrams that the kernel dropped from a receive queue of ours.
+    pub fn datagrams_dropped(&self, datagrams: u64) {
+        self.shared.datagrams_dropped.fetch_add(datagrams, Ordering::Relaxed);
     }
 
     /// The sessions that run now.

@@ -269,6 +269,7 @@ impl Journalist {
             ledger.event(event);
         }
         ledger.capture_dropped(shared.capture_dropped.load(Ordering::Relaxed));
+        ledger.datagrams_dropped(shared.datagrams_dropped.load(Ordering::Relaxed));
         for (lost, what) in
             [(&shared.denials_lost, "refused attempts"), (&shared.events_lost, "events")]
         {

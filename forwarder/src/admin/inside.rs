@@ -149,6 +149,7 @@ impl Inside {
             ("accept_failures", &counters.accept_failures),
             ("datagrams_unsent", &counters.datagrams_unsent),
             ("datagrams_undeliverable", &counters.datagrams_undeliverable),
+            ("offload_refusals", &counters.offload_refusals),
             ("icmp_errors", &counters.icmp_errors),
             ("broken_sessions", &counters.broken_sessions),
         ];

@@ -161,6 +161,7 @@ fn open(transport: Transport, address: SocketAddr, tcp: &Tcp) -> io::Result<Sock
         Transport::Udp => {
             forwarder_sys::option::enable_packet_info(&socket, address.ip())?;
             forwarder_sys::option::allow_fragments(&socket, address.ip())?;
+            forwarder_sys::option::tell_drops(&socket)?;
             dial::enlarge_receive_buffer(&socket, UDP_RECEIVE_BUFFER)?;
             socket.bind(&address.into())?;
         }

@@ -2,18 +2,14 @@
 
 use std::rc::Rc;
 
-use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::Opened;
 use crate::relay::{DataThread, Desk};
 
-/// Receives datagrams until `closing`.
+/// Receives datagrams until `closing`, and then those that came before it.
 pub(crate) async fn serve(thread: Rc<DataThread>, opened: Opened, closing: CancellationToken) {
-    let bound = opened.bound;
-    let socket = UdpSocket::from_std(opened.socket.into())
-        .expect("a non-blocking socket on a running runtime registers");
-    let desk = Rc::new(Desk::new(thread, bound, socket));
+    let desk = Rc::new(Desk::new(thread, opened));
     // Both branches are cancel-safe.
     tokio::select! {
         biased;

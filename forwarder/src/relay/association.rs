@@ -2,30 +2,34 @@
 
 use std::cell::{Cell, OnceCell};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forwarder_core::accounting::Ending;
 use forwarder_core::config::Target;
 use forwarder_core::session::DialFailure;
+use forwarder_sys::datagram::{BATCH, Batch, Destination};
 use schemas::vocab::{
-    CloseKind, Direction, EgressAddr, EndPhase, EndReason, FirstFin, TargetAddr, Timestamp,
-    Transport,
+    CloseKind, Direction, EgressAddr, EndPhase, EndReason, FirstFin, PerDirection, TargetAddr,
+    Timestamp, Transport,
 };
 use schemas::wire::MarkKind;
-use socket2::SockRef;
-use tokio::net::UdpSocket;
-use tokio::time::{Instant, sleep_until};
+use socket2::Socket;
+use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
+use tokio::time::{sleep, sleep_until};
 
 use super::Permit;
 use super::admit::Admitted;
-use super::counters::count;
+use super::counters::{count, count_many};
+use super::drops::Drops;
 use super::log::Outcome;
 use super::meter::Meter;
 use super::plan::TargetPlan;
-use super::pump::errno;
 use super::thread::DataThread;
-use super::udp::{Desk, Key};
+use super::udp::{Desk, Key, first_bits};
+use super::volley::{NoRoom, Offload, Volley};
 use super::waiting::Waiting;
 use crate::dial;
 
@@ -33,15 +37,16 @@ use crate::dial;
 /// this rest each datagram of a stream would be a session of its own.
 const HOLD_DOWN: Duration = Duration::from_secs(1);
 
-/// Replies relayed in a row before other tasks get their turn.
-const BATCH: usize = 64;
-
 /// What the desk and the association's task share.
 #[derive(Debug)]
 pub(crate) struct Association {
     admitted: Admitted,
     meter: Meter,
-    target: OnceCell<UdpSocket>,
+    target: OnceCell<AsyncFd<Socket>>,
+    /// Per receiver: the target for `up`, the client for `down`.
+    offload: PerDirection<Offload>,
+    /// Of the socket to the target.
+    drops: Drops,
     target_address: Cell<Option<TargetAddr>>,
     egress: Cell<Option<EgressAddr>>,
     failure: Cell<Option<(DialFailure, EndPhase)>>,
@@ -62,6 +67,11 @@ impl Association {
             admitted,
             meter,
             target: OnceCell::new(),
+            offload: PerDirection {
+                up: Offload::new(thread.shared.segmentation),
+                down: Offload::new(thread.shared.segmentation),
+            },
+            drops: Drops::default(),
             target_address: Cell::new(None),
             egress: Cell::new(None),
             failure: Cell::new(None),
@@ -74,33 +84,28 @@ impl Association {
         association
     }
 
-    /// A datagram from the client.
-    pub(crate) fn up(&self, thread: &DataThread, payload: &[u8]) {
-        self.meter.received(Direction::Up, payload);
+    /// Datagrams from the client that came at `at`.
+    pub(crate) fn up(&self, thread: &DataThread, volley: Volley<'_>, at: Instant) {
+        self.meter.received_datagrams(Direction::Up, volley.left(), at);
         if let Some(target) = self.target.get() {
-            self.send_up(thread, target, payload);
+            self.send_up(thread, target, volley);
             return;
         }
-        if self.failure.get().is_some() || !self.waiting.keep(payload) {
-            count(&thread.shared.counters.datagrams_undeliverable);
+        let failed = self.failure.get().is_some();
+        for payload in volley.left() {
+            if failed || !self.waiting.keep(payload) {
+                count(&thread.shared.counters.datagrams_undeliverable);
+            }
         }
     }
 
-    fn send_up(&self, thread: &DataThread, target: &UdpSocket, payload: &[u8]) {
-        // Straight to the socket: a datagram is not worth waiting for room, and the runtime does
-        // not know a new socket as writable before its next turn.
-        let socket = SockRef::from(target);
-        let sent = socket.send(payload).or_else(|error| {
-            if !is_stale(&error) {
-                return Err(error);
-            }
-            // The error belongs to a datagram sent before; this one has not been tried.
-            count(&thread.shared.counters.icmp_errors);
-            socket.send(payload)
-        });
-        match sent {
-            Ok(len) => self.meter.delivered_datagram(Direction::Up, len),
-            Err(_) => count(&thread.shared.counters.datagrams_unsent),
+    /// Straight to the socket: a datagram is not worth waiting for room.
+    fn send_up(&self, thread: &DataThread, target: &AsyncFd<Socket>, mut volley: Volley<'_>) {
+        let counters = &thread.shared.counters;
+        let delivered = |count, bytes| self.meter.delivered_datagrams(Direction::Up, count, bytes);
+        let (to, offload) = (Destination::connected(), &self.offload.up);
+        if let Err(NoRoom) = volley.send(target.get_ref(), &to, offload, counters, delivered) {
+            volley.give_up(counters);
         }
     }
 
@@ -162,7 +167,7 @@ impl Association {
             return Err(DialFailure::Loop);
         }
         let socket = dial::udp(address)?;
-        if let Ok(egress) = socket.local_addr() {
+        if let Some(egress) = socket.get_ref().local_addr().ok().and_then(|own| own.as_socket()) {
             self.egress.set(Some(EgressAddr::new(egress)));
             self.meter.connected(EgressAddr::new(egress));
         }
@@ -170,7 +175,7 @@ impl Association {
         let socket = self.target.get_or_init(|| socket);
         for payload in self.waiting.take() {
             self.meter.keep_late(Direction::Up, &payload);
-            self.send_up(thread, socket, &payload);
+            self.send_up(thread, socket, Volley::one(&payload));
         }
         Ok(())
     }
@@ -215,7 +220,7 @@ impl Carrier {
                 EndReason::UdpExpired
             }
             (None, Some((failure, _))) => {
-                sleep_until(Instant::now() + HOLD_DOWN).await;
+                sleep(HOLD_DOWN).await;
                 failure.reason()
             }
             (None, None) => EndReason::NoTarget,
@@ -223,49 +228,82 @@ impl Carrier {
         self.end(reason);
     }
 
-    async fn relay(&self, association: &Association, target: &UdpSocket) {
+    async fn relay(&self, association: &Association, target: &AsyncFd<Socket>) {
         let idle = association.admitted.pass.timeouts.udp_idle;
+        let until = |moved: Instant| tokio::time::Instant::from_std(moved + idle);
+        let mut silence = pin!(sleep_until(until(association.meter.last_moved())));
         loop {
-            let until = (!idle.is_zero()).then(|| association.meter.last_moved() + idle);
             // Both branches are cancel-safe.
             tokio::select! {
                 biased;
-                () = self.replies(association, target) => {}
-                () = silence(until) => {
-                    let now = self.desk.thread.shared.clock.now();
-                    if association.meter.last_moved() + idle <= now {
+                ready = target.readable() => match ready {
+                    Ok(mut ready) if self.replies(association, target.get_ref()).await => {
+                        ready.clear_ready();
+                    }
+                    Ok(_) => yield_now().await,
+                    Err(_) => return,
+                },
+                () = silence.as_mut(), if !idle.is_zero() => {
+                    let moved = association.meter.last_moved();
+                    if moved + idle <= self.desk.thread.shared.clock.now() {
                         return;
                     }
+                    silence.as_mut().reset(until(moved));
                 }
             }
         }
     }
 
-    /// Relays replies for ever; a reply in hand when dropped is lost, as datagrams may be.
-    async fn replies(&self, association: &Association, target: &UdpSocket) {
+    /// Relays a batch of replies. Gives whether none was left then.
+    async fn replies(&self, association: &Association, target: &Socket) -> bool {
+        let outlet = &self.desk.outlet;
+        let waited = outlet.is_blocked();
+        if waited {
+            Box::pin(outlet.opened()).await;
+        }
         let thread = &self.desk.thread;
-        loop {
-            if target.readable().await.is_err() {
-                return;
+        let mut batch = thread.batches.lend();
+        let drained = match batch.receive(target) {
+            Ok(received) => received < BATCH,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            // ICMP says that the target is not there. It may come, and ICMP may lie: the
+            // association stays.
+            Err(_) => {
+                count(&thread.shared.counters.icmp_errors);
+                return false;
             }
-            for _ in 0..BATCH {
-                let mut buffer = thread.buffers.lend();
-                match target.try_recv(&mut buffer) {
-                    Ok(len) => {
-                        let payload = &buffer[..len];
-                        association.meter.received(Direction::Down, payload);
-                        match self.desk.reply(self.key, payload).await {
-                            Ok(len) => association.meter.delivered_datagram(Direction::Down, len),
-                            Err(_) => count(&thread.shared.counters.datagrams_unsent),
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // ICMP says that the target is not there. It may come, and ICMP may lie: the
-                    // association stays.
-                    Err(_) => count(&thread.shared.counters.icmp_errors),
-                }
+        };
+        association.drops.told(&batch, &thread.shared.account);
+        let volley = Volley::of(&batch, first_bits(batch.len()));
+        let now = thread.shared.clock.now();
+        association.meter.received_datagrams(Direction::Down, volley.left(), now);
+        let mut next = self.send_down(association, &batch, 0);
+        while next < batch.len() {
+            // In a box, since it is rare and would make the task of every association larger.
+            if Box::pin(outlet.room(self.desk.socket())).await.is_err() {
+                count_many(&thread.shared.counters.datagrams_unsent, batch.len() - next);
+                break;
             }
-            tokio::task::yield_now().await;
+            next = self.send_down(association, &batch, next);
+        }
+        if waited {
+            outlet.next();
+        }
+        drained
+    }
+
+    /// Sends the replies of `batch` from `next` on, until there is no room. Gives the next one then.
+    fn send_down(&self, association: &Association, batch: &Batch, next: usize) -> usize {
+        let mut volley = Volley::of(batch, first_bits(batch.len()) & !first_bits(next));
+        let to = Destination::new(self.key.peer, self.key.local);
+        let offload = &association.offload.down;
+        let counters = &self.desk.thread.shared.counters;
+        let delivered = |count, bytes| {
+            association.meter.delivered_datagrams(Direction::Down, count, bytes);
+        };
+        match volley.send(self.desk.socket(), &to, offload, counters, delivered) {
+            Ok(()) => batch.len(),
+            Err(NoRoom) => batch.len() - volley.left().len(),
         }
     }
 
@@ -274,6 +312,9 @@ impl Carrier {
         let Some(association) = self.association.take().and_then(Rc::into_inner) else { return };
         let thread = &self.desk.thread;
         thread.associations.set(thread.associations.get() - 1);
+        if let Some(target) = association.target.get() {
+            association.drops.ask(target.get_ref(), &thread.shared.account);
+        }
         let failure = association.failure.get();
         let phase = match (reason, failure) {
             (EndReason::Drained, _) => EndPhase::Drain,
@@ -312,17 +353,5 @@ impl Drop for Carrier {
         } else {
             self.end(EndReason::Drained);
         }
-    }
-}
-
-/// Whether a send failed for a datagram sent before it.
-fn is_stale(error: &io::Error) -> bool {
-    DialFailure::from_errno(errno(error)) == DialFailure::Refused(errno(error))
-}
-
-async fn silence(until: Option<std::time::Instant>) {
-    match until {
-        Some(until) => sleep_until(Instant::from_std(until)).await,
-        None => std::future::pending().await,
     }
 }

@@ -21,6 +21,8 @@ pub struct Counters {
     /// Datagrams dropped because too many waited for their target's name, or because it could not
     /// be reached.
     pub datagrams_undeliverable: AtomicU64,
+    /// Times the kernel refused to cut a run of datagrams apart and they were sent one by one.
+    pub offload_refusals: AtomicU64,
     /// ICMP errors that a UDP target's socket reported.
     pub icmp_errors: AtomicU64,
     /// Sessions that ended as `internal`.
@@ -59,4 +61,9 @@ impl Counters {
 /// Counts one.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts so many.
+pub(crate) fn count_many(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
 }

@@ -1,6 +1,7 @@
 //! The scales: every byte of a session passes here, on its way to the account and to the capture.
 
 use std::cell::{Cell, RefCell};
+use std::io::IoSlice;
 use std::time::Instant;
 
 use forwarder_core::accounting::{Ending, OpenSession, Traffic};
@@ -63,6 +64,21 @@ impl Meter {
         self.keep(direction, payload, now);
     }
 
+    /// Datagrams were read from the sender of `direction` at `at`; called before they are sent on.
+    pub(crate) fn received_datagrams(
+        &self,
+        direction: Direction,
+        payloads: &[IoSlice<'_>],
+        at: Instant,
+    ) {
+        self.last_moved.set(at);
+        let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
+        self.account.received(direction, bytes, self.clock.wall(at));
+        for payload in payloads {
+            self.keep(direction, payload, at);
+        }
+    }
+
     /// Payload that was received before it was known where it goes is kept now.
     pub(crate) fn keep_late(&self, direction: Direction, payload: &[u8]) {
         self.keep(direction, payload, self.clock.now());
@@ -82,9 +98,9 @@ impl Meter {
         self.last_moved.set(self.clock.now());
     }
 
-    /// The kernel accepted a datagram of `bytes` for the receiver of `direction`.
-    pub(crate) fn delivered_datagram(&self, direction: Direction, bytes: usize) {
-        self.account.delivered_datagram(direction, bytes as u64);
+    /// The kernel accepted `count` datagrams, of `bytes` together, for the receiver of `direction`.
+    pub(crate) fn delivered_datagrams(&self, direction: Direction, count: usize, bytes: usize) {
+        self.account.delivered_datagrams(direction, count as u64, bytes as u64);
     }
 
     /// A FIN or a reset came from the sender of `direction`, or its connection was refused.

@@ -6,18 +6,23 @@
 
 mod admit;
 mod association;
+mod batches;
 mod buffers;
 mod counters;
 mod descriptors;
+mod drops;
 mod log;
 mod meter;
+mod outlet;
 mod plan;
 mod pump;
 mod reach;
 mod tcp;
 mod thread;
 mod udp;
+mod volley;
 mod waiting;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +51,7 @@ pub(crate) use descriptors::Permit;
 pub(crate) use tcp::accepted;
 pub(crate) use thread::DataThread;
 pub(crate) use udp::Desk;
+pub(crate) use watch::watch;
 
 /// Descriptors a data thread needs besides listeners and sessions: epoll, timers, wakers.
 const DESCRIPTORS_PER_THREAD: usize = 8;
@@ -59,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) plan: ArcSwap<Plan>,
     pub(crate) descriptors: Descriptors,
     pub(crate) counters: Arc<Counters>,
+    /// Runs of datagrams may go to the kernel as one message.
+    pub(crate) segmentation: bool,
 }
 
 /// Why relaying cannot begin, or cannot go on with another configuration.
@@ -100,7 +108,7 @@ impl Relay {
         capture: CaptureLane,
         clock: Clock,
     ) -> Result<Self, RelayError> {
-        let Bindings { mut groups, threads } = bindings;
+        let Bindings { mut groups, threads, segmentation } = bindings;
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
         let counters = Arc::new(Counters::default());
         let plan = Plan::new(config, &bound, &counters, |name| account.name_id(name))?;
@@ -112,6 +120,7 @@ impl Relay {
             plan: ArcSwap::from_pointee(plan),
             descriptors: Descriptors::raise_limit(held),
             counters,
+            segmentation,
         });
         let threads = (0..threads)
             .map(|number| ThreadHandle::spawn(number, Arc::clone(&shared), share(&mut groups)))
@@ -194,6 +203,7 @@ impl Relay {
 pub struct Bindings {
     groups: Vec<Group>,
     threads: usize,
+    segmentation: bool,
 }
 
 impl Bindings {
@@ -206,7 +216,14 @@ impl Bindings {
         let all = config.services.iter().flat_map(|service| {
             service.listeners.iter().map(|&listener| (listener, service.name.clone()))
         });
-        Ok(Self { groups: bind_all(all, threads, &config.tcp)?, threads })
+        let segmentation = forwarder_sys::datagram::can_segment();
+        Ok(Self { groups: bind_all(all, threads, &config.tcp)?, threads, segmentation })
+    }
+
+    /// Has every datagram sent as a message of its own, as on a kernel that cannot cut runs apart.
+    #[must_use]
+    pub fn without_segmentation(self) -> Self {
+        Self { segmentation: false, ..self }
     }
 }
 

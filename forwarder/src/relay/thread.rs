@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::batches::Batches;
 use super::buffers::Buffers;
 use super::log::{Log, LogBudget};
 use super::waiting::Room;
@@ -109,6 +110,7 @@ pub(crate) struct Panicked;
 pub(crate) struct DataThread {
     pub(crate) shared: Arc<Shared>,
     pub(crate) buffers: Buffers,
+    pub(crate) batches: Batches,
     /// UDP associations alive.
     pub(crate) associations: Cell<usize>,
     /// Room for datagrams whose target's name is looked up.
@@ -124,6 +126,7 @@ impl DataThread {
         Self {
             shared,
             buffers: Buffers::default(),
+            batches: Batches::default(),
             associations: Cell::new(0),
             waiting_room: Room::default(),
             log,

@@ -42,6 +42,53 @@ pub fn force_receive_buffer(socket: impl AsFd, bytes: c_int) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
 }
 
+/// Makes received datagrams carry how many the queue has dropped since the socket was opened, once
+/// it has dropped one (socket(7) `SO_RXQ_OVFL`).
+///
+/// # Errors
+/// What setsockopt(2) gives.
+pub fn tell_drops(socket: impl AsFd) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)
+}
+
+/// How many datagrams the queue has dropped since the socket was opened, modulo 2^32
+/// (`SO_MEMINFO`, Linux 4.12).
+///
+/// # Errors
+/// What getsockopt(2) gives.
+pub fn drops(socket: impl AsFd) -> io::Result<u32> {
+    /// The members of `SO_MEMINFO` up to the one that counts drops.
+    const MEMBERS: usize = libc::SK_MEMINFO_DROPS as usize + 1;
+    let mut members = [0_u32; MEMBERS];
+    let filled = get(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut members)?;
+    if filled < size_of_val(&members) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(members[MEMBERS - 1])
+}
+
+/// The size into which the socket cuts what it sends unless a message says otherwise (udp(7)
+/// `UDP_SEGMENT`), 0 for not at all.
+///
+/// # Errors
+/// What getsockopt(2) gives; `ENOPROTOOPT` from a kernel that cannot do it.
+pub fn segment_size(socket: impl AsFd) -> io::Result<u32> {
+    let mut size = [0_u32];
+    get(socket, libc::SOL_UDP, libc::UDP_SEGMENT, &mut size)?;
+    Ok(size[0])
+}
+
+/// Reads an option into `values`; gives the bytes that the kernel filled.
+fn get(socket: impl AsFd, level: c_int, name: c_int, values: &mut [u32]) -> io::Result<usize> {
+    let fd = socket.as_fd().as_raw_fd();
+    let mut len = size_of_val(values) as socklen_t;
+    let start = values.as_mut_ptr().cast::<c_void>();
+    // SAFETY: `fd` is open while `socket` is borrowed; getsockopt(2) writes at most the `len` bytes
+    // that `values` has, any bytes are valid numbers, and it stores in `len` how many it wrote.
+    let done = unsafe { libc::getsockopt(fd, level, name, start, &raw mut len) };
+    if done == 0 { Ok(len as usize) } else { Err(io::Error::last_os_error()) }
+}
+
 fn set(socket: impl AsFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();
     let len = size_of::<c_int>() as socklen_t;

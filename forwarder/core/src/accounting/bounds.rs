@@ -100,7 +100,7 @@ fn a_frame_of_the_longest_rows_fits_the_link() {
         session.connected(egress, at(1).wall, u64::MAX);
         for direction in [Direction::Up, Direction::Down] {
             session.received(direction, u64::MAX >> 12, at(1).wall);
-            session.delivered_datagram(direction, u64::MAX >> 12);
+            session.delivered_datagrams(direction, 1, u64::MAX >> 12);
         }
         session.captured(u64::MAX, u64::MAX);
         session.end(ending(2));

@@ -75,6 +75,8 @@ pub struct Ledger<'t> {
     clock_offset_us: i64,
     capture_dropped: u64,
     capture_dropped_before: u64,
+    datagrams_dropped: u64,
+    datagrams_dropped_before: u64,
 }
 
 impl<'t> Ledger<'t> {
@@ -109,6 +111,8 @@ impl<'t> Ledger<'t> {
             clock_offset_us: 0,
             capture_dropped: 0,
             capture_dropped_before: 0,
+            datagrams_dropped: 0,
+            datagrams_dropped_before: 0,
         })
     }
 
@@ -135,6 +139,11 @@ impl<'t> Ledger<'t> {
     /// Takes the payload dropped from captures since the boot began, in bytes.
     pub fn capture_dropped(&mut self, bytes: u64) {
         self.capture_dropped = bytes;
+    }
+
+    /// Takes the datagrams that the kernel dropped from our receive queues since the boot began.
+    pub fn datagrams_dropped(&mut self, datagrams: u64) {
+        self.datagrams_dropped = datagrams;
     }
 
     /// Makes every row that is due at `now`.
@@ -296,7 +305,9 @@ impl<'t> Ledger<'t> {
     ) -> Result<(), S::Error> {
         let tally = self.tally;
         let status = if tally.usage_rows == 0 { SlotStatus::NoData } else { SlotStatus::Ok };
-        let dropped = self.capture_dropped.saturating_sub(self.capture_dropped_before);
+        let capture_dropped = self.capture_dropped.saturating_sub(self.capture_dropped_before);
+        let datagrams_dropped =
+            self.datagrams_dropped.saturating_sub(self.datagrams_dropped_before);
         let row = Slot {
             slot_start: tally.slot_start,
             slot_len_s: self.header.slot_len_s,
@@ -309,7 +320,8 @@ impl<'t> Ledger<'t> {
             first_seq: (tally.first_seq != 0).then_some(int(tally.first_seq)),
             last_seq: (tally.first_seq != 0).then_some(int(tally.seq)),
             clock_offset_us: self.table.map(|_| self.clock_offset_us),
-            capture_dropped_bytes: int(dropped),
+            capture_dropped_bytes: int(capture_dropped),
+            datagrams_dropped: self.table.map(|_| int(datagrams_dropped)),
             ..Slot::default()
         };
         let mut frame = Frame::default();
@@ -319,6 +331,7 @@ impl<'t> Ledger<'t> {
         self.append(&mut frame, spool)?;
         self.clock_offset_us = 0;
         self.capture_dropped_before = self.capture_dropped;
+        self.datagrams_dropped_before = self.datagrams_dropped;
         Ok(())
     }
 

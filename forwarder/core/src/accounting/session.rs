@@ -206,14 +206,14 @@ impl OpenSession {
         self.add(word, bytes);
     }
 
-    /// The kernel accepted one datagram of `bytes` for the receiver of `direction`.
-    pub fn delivered_datagram(&self, direction: Direction, bytes: u64) {
+    /// The kernel accepted `count` datagrams, of `bytes` together, for the receiver of `direction`.
+    pub fn delivered_datagrams(&self, direction: Direction, count: u64, bytes: u64) {
         self.delivered(direction, bytes);
         let word = match direction {
             Direction::Up => slot::DATAGRAMS_UP,
             Direction::Down => slot::DATAGRAMS_DOWN,
         };
-        self.add(word, 1);
+        self.add(word, count);
     }
 
     /// Payload handed to the capture lane, and dropped before it, so far and in all.
