@@ -60,10 +60,11 @@ async fn a_bad_file_leaves_the_old_configuration_in_force() {
     assert!(failure.message.contains("stays in force"), "{failure}");
 
     let moved = "[accounting]\nslot = \"60s\"\n[recorder]\nspool = \"/elsewhere\"\n";
-    fs::write(&file, format!("node = \"b\"\n{moved}{SERVICE}")).unwrap();
+    fs::write(&file, format!("node = \"b\"\nthreads = 7\n{moved}{SERVICE}")).unwrap();
     let failure = live.reload(must_not).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Config);
-    let named = "node, recorder.spool, accounting.slot cannot change while the forwarder runs";
+    let named =
+        "node, threads, recorder.spool, accounting.slot cannot change while the forwarder runs";
     assert!(failure.message.contains(named), "{failure}");
 
     fs::remove_file(&file).unwrap();

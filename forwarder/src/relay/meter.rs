@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::IoSlice;
 use std::time::Instant;
 
-use forwarder_core::accounting::{Ending, OpenSession, Traffic};
+use forwarder_core::accounting::{Ending, OpenSession, Peers, Traffic};
 use schemas::vocab::{Direction, EgressAddr, PerDirection, TargetAddr};
 use schemas::wire::MarkKind;
 
@@ -118,6 +118,11 @@ impl Meter {
     /// The directions whose receiver has not got everything that was received for it.
     pub(crate) fn owed(&self) -> PerDirection<bool> {
         self.traffic().map(|traffic| traffic.bytes < traffic.received)
+    }
+
+    /// What TCP tells of the peers at the end.
+    pub(crate) fn peers(&self, peers: Peers) {
+        self.account.peers(peers);
     }
 
     /// The session is over: closes the capture and the account. `ending` needs no times. Gives the

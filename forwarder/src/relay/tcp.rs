@@ -7,10 +7,11 @@ use std::net::{Shutdown, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 
-use forwarder_core::accounting::Ending;
+use forwarder_core::accounting::{Ending, Peer, Peers, is_worth_asking};
 use forwarder_core::session::{Command, DialFailure, End, Event, TcpSession};
+use forwarder_sys::tcp_info::tcp_info;
 use schemas::vocab::{
-    ClientAddr, Direction, EgressAddr, ListenAddr, TargetAddr, Timestamp, Transport,
+    ClientAddr, Direction, EgressAddr, EndReason, ListenAddr, TargetAddr, Timestamp, Transport,
 };
 use schemas::wire::MarkKind;
 use socket2::SockRef;
@@ -179,10 +180,25 @@ impl Session {
         log.unreached(&self.admitted, self.target_address, failure);
     }
 
+    /// Notes what TCP knows of the peers, where somebody may want to know.
+    fn ask_peers(&self, meter: &Meter, reason: EndReason) {
+        let traffic = meter.traffic();
+        let bytes = traffic.up.received + traffic.down.received;
+        let lasted = self.thread.shared.clock.now().saturating_duration_since(meter.started());
+        let logged = self.admitted.rule.rule.log.disconnect;
+        if is_worth_asking(reason, bytes, lasted, logged) {
+            meter.peers(Peers {
+                client: peer(&self.client, 0),
+                target: self.target.as_ref().and_then(|target| peer(target, 1)),
+            });
+        }
+    }
+
     /// Reports the end, then closes both connections: a process killed in between leaves a session
     /// that is known to be over.
     fn close(&mut self, end: End) {
         let Some(meter) = self.meter.take() else { return };
+        self.ask_peers(&meter, end.reason);
         let (traffic, duration_us) = meter.end(Ending {
             reason: end.reason,
             phase: end.phase,
@@ -223,6 +239,16 @@ impl Drop for Session {
             self.close(end);
         }
     }
+}
+
+/// What TCP knows of one side. Whoever connected has its SYN, one byte, acknowledged too.
+fn peer(stream: &TcpStream, syn: u64) -> Option<Peer> {
+    let info = tcp_info(stream).ok()?;
+    Some(Peer {
+        rtt_us: info.rtt_us,
+        retransmits: info.retransmits,
+        acknowledged: info.bytes_acked.saturating_sub(syn),
+    })
 }
 
 fn event(direction: Direction, halt: Halt) -> Event {

@@ -3,3 +3,4 @@
 pub mod datagram;
 pub mod mapping;
 pub mod option;
+pub mod tcp_info;

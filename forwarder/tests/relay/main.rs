@@ -7,6 +7,7 @@
     reason = "a test that cannot go on panics, and its numbers are small"
 )]
 
+mod peers;
 mod support;
 mod tcp;
 mod udp;

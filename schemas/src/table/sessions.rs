@@ -69,7 +69,7 @@ table! {
         /// Payload read from the target. It exceeds `bytes_down` only after an abnormal end.
         31 received_down: Int64 ["bytes"],
         /// Written to the target but not acknowledged by it when we let go. NULL: the end was in
-        /// order, or it is UDP.
+        /// order, the connection never stood, or it is UDP.
         32 unacked_up: OptInt64 ["bytes"],
         /// Written to the client but not acknowledged by it when we let go. NULL: as `unacked_up`.
         33 unacked_down: OptInt64 ["bytes"],
@@ -77,9 +77,9 @@ table! {
         34 datagrams_up: Int64 ["datagrams"],
         /// UDP: datagrams the kernel accepted for the client, empty ones too; TCP: 0.
         35 datagrams_down: Int64 ["datagrams"],
-        /// Smoothed round trip to the client at the end (TCP_INFO). NULL: not read.
+        /// Smoothed round trip to the client at the end (TCP_INFO). NULL: never measured, or not read.
         36 rtt_client_us: OptInt64 ["us"],
-        /// Smoothed round trip to the target at the end (TCP_INFO). NULL: not read.
+        /// Smoothed round trip to the target at the end (TCP_INFO). NULL: never measured, or not read.
         37 rtt_target_us: OptInt64 ["us"],
         /// Segments retransmitted to the client (TCP_INFO). NULL: not read.
         38 retrans_client: OptInt64 ["segments"],

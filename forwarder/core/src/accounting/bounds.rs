@@ -103,6 +103,8 @@ fn a_frame_of_the_longest_rows_fits_the_link() {
             session.delivered_datagrams(direction, 1, u64::MAX >> 12);
         }
         session.captured(u64::MAX, u64::MAX);
+        let peer = Some(Peer { rtt_us: u32::MAX, retransmits: u32::MAX, acknowledged: 0 });
+        session.peers(Peers { client: peer, target: peer });
         session.end(ending(2));
     }
     for client in 0..4096_u32 {
@@ -207,4 +209,49 @@ fn nothing_is_spread_over_slots_after_a_sessions_end() {
     assert_eq!(short.len(), 1, "{short:?}");
     assert_eq!((short[0].slot_start, short[0].bytes_up), (START_US, 1000));
     assert_eq!(short[0].active_us, SECOND_US / 2 - 1);
+}
+
+/// The row of a session that ended as `reason` after 5000 bytes up and 100 down.
+fn row_after(reason: EndReason, peers: Peers, recovered: bool) -> schemas::table::Session {
+    let table = table(1);
+    let mut ledger = Ledger::begin(table, at(0)).unwrap();
+    let mut spool = Kept::default();
+    let session = open(table, 0, 1);
+    session.dialling(TargetAddr::new(LONGEST_ADDRESS.parse().unwrap()), 7);
+    session.delivered(Direction::Up, 5000);
+    session.delivered(Direction::Down, 100);
+    session.peers(peers);
+    session.end(Ending { reason, ..ending(2) });
+    if recovered {
+        let words = table.words().all();
+        Ledger::recover(words, &SpoolHistory::default(), &mut spool).unwrap().unwrap();
+    } else {
+        ledger.poll(at(3), &mut spool).unwrap();
+    }
+    spool.frames.iter().find_map(|frame| frame.sessions.first().cloned()).unwrap()
+}
+
+#[test]
+fn what_tcp_told_of_the_peers_is_in_the_row_and_survives_a_kill() {
+    let client = Some(Peer { rtt_us: 1500, retransmits: 3, acknowledged: 40 });
+    // It acknowledged our FIN too.
+    let target = Some(Peer { rtt_us: 0, retransmits: 0, acknowledged: 5001 });
+    for recovered in [false, true] {
+        let row = row_after(EndReason::ClientReset, Peers { client, target }, recovered);
+        assert_eq!((row.unacked_up, row.unacked_down), (Some(0), Some(60)));
+        assert_eq!((row.rtt_client_us, row.retrans_client), (Some(1500), Some(3)));
+        assert_eq!((row.rtt_target_us, row.retrans_target), (None, Some(0)), "never measured");
+        assert_eq!(row.target_port, Some(65_535), "beside the peers the slot keeps its own");
+
+        let row = row_after(EndReason::Done, Peers { client, target }, recovered);
+        assert_eq!((row.unacked_up, row.unacked_down), (None, None), "the end was in order");
+        assert_eq!(row.retrans_client, Some(3));
+
+        let row = row_after(EndReason::TargetRefused, Peers { client, target: None }, recovered);
+        assert_eq!((row.unacked_up, row.unacked_down), (None, Some(60)));
+        assert_eq!((row.rtt_target_us, row.retrans_target), (None, None));
+
+        let row = row_after(EndReason::TargetReset, Peers::default(), recovered);
+        assert_eq!((row.unacked_up, row.rtt_client_us, row.retrans_client), (None, None, None));
+    }
 }

@@ -80,6 +80,11 @@ pub(super) mod slot {
     pub(in super::super) const END: usize = 26;
     pub(in super::super) const TS_END: usize = 27;
     pub(in super::super) const DURATION_US: usize = 28;
+    /// Round trip, retransmits: 32 bits each.
+    pub(in super::super) const CLIENT_PEER: usize = 29;
+    pub(in super::super) const TARGET_PEER: usize = 30;
+    /// Unacknowledged up, down: 32 bits each; the kernel's send buffers are smaller.
+    pub(in super::super) const UNACKED: usize = 31;
     // The journal thread's own.
     /// Two entries of six words: seq, interval_seq, total_up, total_down, datagrams_up, datagrams_down.
     pub(in super::super) const ENTRIES: [usize; 2] = [32, 38];
@@ -237,6 +242,12 @@ impl<'a> Words<'a> {
 
     pub(super) const fn slot_count(&self) -> usize {
         self.slots
+    }
+
+    /// All of it, as another process would map it.
+    #[cfg(test)]
+    pub(super) const fn all(&self) -> &'a [AtomicU64] {
+        self.words
     }
 
     pub(super) fn header(&self, at: usize) -> u64 {

@@ -17,6 +17,7 @@ mod ledger;
 #[cfg(test)]
 mod model;
 mod names;
+mod peer;
 mod recovery;
 mod session;
 mod slot;
@@ -24,6 +25,7 @@ mod table;
 
 pub use layout::{Geometry, Header, MAX_NODE_BYTES, MAX_SPOOL_PATH_BYTES, TableError};
 pub use ledger::{Ledger, Moment, Spool};
+pub use peer::{Peer, Peers, is_worth_asking};
 pub use recovery::{Recovered, SpoolHistory};
 pub use session::{Denial, Ending, OpenSession, Opening, Refused, Traffic};
 pub use slot::LiveSession;

@@ -9,6 +9,7 @@ use schemas::vocab::{
 };
 
 use super::layout::{SLOT_WORDS, Words, halves, slot, state};
+use super::peer::{Peer, Peers};
 
 /// What is known of a session when its verdict is given. Names are ids into the table's name area
 /// (registered once per configuration), so that opening a session allocates nothing.
@@ -102,6 +103,10 @@ pub struct Refused {
 /// Bits of the slot's kind word above the transport's code.
 pub(super) const HAS_TARGET: u64 = 1 << 8;
 pub(super) const CONNECTED: u64 = 1 << 9;
+/// The client's peer word, and what it has not acknowledged, are there.
+pub(super) const HAS_CLIENT_PEER: u64 = 1 << 10;
+/// The target's peer word, and what it has not acknowledged, are there.
+pub(super) const HAS_TARGET_PEER: u64 = 1 << 11;
 
 /// The slot of a running session. One thread writes it; the methods are single stores into mapped
 /// memory, never a system call, lock or allocation. Dropped without [`OpenSession::end`] it is
@@ -220,6 +225,28 @@ impl OpenSession {
     pub fn captured(&self, handed: u64, dropped: u64) {
         self.set(slot::CAPTURED, handed);
         self.set(slot::CAPTURE_DROPPED, dropped);
+    }
+
+    /// What TCP tells of the peers, after the last payload was delivered and before the end.
+    pub fn peers(&self, peers: Peers) {
+        let bytes = self.traffic().map(|traffic| traffic.bytes);
+        let of = |peer: Option<Peer>, written: u64, flag: u64| match peer {
+            Some(peer) => {
+                let unacked = written.saturating_sub(peer.acknowledged);
+                let unacked = u32::try_from(unacked).unwrap_or(u32::MAX);
+                (flag, pair(peer.rtt_us, peer.retransmits), unacked)
+            }
+            None => (0, 0, 0),
+        };
+        let (has_client, client, down) = of(peers.client, bytes.down, HAS_CLIENT_PEER);
+        let (has_target, target, up) = of(peers.target, bytes.up, HAS_TARGET_PEER);
+        self.set(slot::CLIENT_PEER, client);
+        self.set(slot::TARGET_PEER, target);
+        self.set(slot::UNACKED, pair(up, down));
+        self.set(
+            slot::KIND_TARGET_NAME,
+            self.get(slot::KIND_TARGET_NAME) | has_client | has_target,
+        );
     }
 
     /// The totals so far.

@@ -11,7 +11,8 @@ use schemas::vocab::{
 
 use super::layout::{SLOT_WORDS, Words, slot};
 use super::names;
-use super::session::{CONNECTED, HAS_TARGET, Traffic};
+use super::peer::is_abnormal;
+use super::session::{CONNECTED, HAS_CLIENT_PEER, HAS_TARGET, HAS_TARGET_PEER, Traffic};
 
 /// A running session, for people who look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -254,6 +255,9 @@ impl<'a> SlotView<'a> {
         let (_, target_name) = self.ids(slot::KIND_TARGET_NAME);
         let (dialled, connected) = (self.has(HAS_TARGET), self.has(CONNECTED));
         let traffic = self.traffic();
+        let client = self.has(HAS_CLIENT_PEER).then(|| self.ids(slot::CLIENT_PEER));
+        let target = self.has(HAS_TARGET_PEER).then(|| self.ids(slot::TARGET_PEER));
+        let rtt = |peer: Option<(u32, u32)>| Some(i64::from(peer?.0)).filter(|rtt| *rtt > 0);
         let some_time = |word| Some(self.get(word).cast_signed()).filter(|ts| *ts != 0);
         Session {
             session_no: int(self.number()),
@@ -282,6 +286,10 @@ impl<'a> SlotView<'a> {
             received_down: int(traffic.down.received),
             datagrams_up: int(traffic.up.datagrams),
             datagrams_down: int(traffic.down.datagrams),
+            rtt_client_us: rtt(client),
+            rtt_target_us: rtt(target),
+            retrans_client: client.map(|(_, retransmits)| retransmits.into()),
+            retrans_target: target.map(|(_, retransmits)| retransmits.into()),
             captured_bytes: int(self.get(slot::CAPTURED)),
             capture_dropped_bytes: int(self.get(slot::CAPTURE_DROPPED)),
             ..Session::default()
@@ -299,10 +307,15 @@ impl<'a> SlotView<'a> {
             0 => (found.0, found.0.saturating_sub(self.ts_start().0).max(0)),
             ts_end => (ts_end, int(self.get(slot::DURATION_US))),
         };
+        let reason = EndReason::from_code(reason);
+        let cut = reason.is_some_and(is_abnormal);
+        let (up, down) = self.ids(slot::UNACKED);
         Session {
             ts_end,
             duration_us,
-            end_reason: word(EndReason::from_code(reason).map(EndReason::as_str)),
+            unacked_up: (cut && self.has(HAS_TARGET_PEER)).then_some(up.into()),
+            unacked_down: (cut && self.has(HAS_CLIENT_PEER)).then_some(down.into()),
+            end_reason: word(reason.map(EndReason::as_str)),
             end_phase: word(EndPhase::from_code(phase).map(EndPhase::as_str)),
             first_fin: word(FirstFin::from_code(first_fin).map(FirstFin::as_str)),
             client_close: word(CloseKind::from_code(client).map(CloseKind::as_str)),
