@@ -203,6 +203,28 @@ impl Frame {
         }
     }
 
+    /// Appends header and message of a frame whose other bytes go their own way: exactly `following`
+    /// of them, which nobody checks, must come next. The same frame as
+    /// [`Frame::message_and_bytes`] makes, for bytes that need not be touched.
+    pub fn encode_head(
+        kind: FrameKind,
+        message: &impl prost::Message,
+        following: usize,
+        out: &mut impl BufMut,
+    ) {
+        let message = message.encode_to_vec();
+        let message_len =
+            u16::try_from(message.len()).expect("capture messages are a few dozen bytes");
+        let head = Self {
+            kind,
+            flags: CRITICAL | MESSAGE_ONLY,
+            number: 0,
+            message_len,
+            payload: message.into(),
+        };
+        head.encode_before(following, out);
+    }
+
     /// Length of the frame in bytes, header included.
     pub fn encoded_len(&self) -> usize {
         HEADER_LEN + self.payload.len()
@@ -210,13 +232,19 @@ impl Frame {
 
     /// Appends the frame to `out` and returns its CRC.
     pub fn encode(&self, out: &mut impl BufMut) -> u32 {
+        self.encode_before(0, out)
+    }
+
+    /// Appends the frame; its header announces `following` bytes more.
+    fn encode_before(&self, following: usize, out: &mut impl BufMut) -> u32 {
+        let len = self.payload.len() + following;
         let mut header = Vec::with_capacity(HEADER_LEN);
         header.put_u16_le(MAGIC);
         header.put_u8(VERSION);
         header.put_u8(self.kind.code());
         header.put_u16_le(self.flags);
         header.put_u16_le(self.message_len);
-        header.put_u32_le(u32::try_from(self.payload.len()).expect("payloads are below 1 MiB"));
+        header.put_u32_le(u32::try_from(len).expect("payloads are below 1 MiB"));
         header.put_u64_le(self.number);
         let crc = checksum(&header, self.checked());
         header.put_u32_le(crc);
@@ -413,6 +441,16 @@ mod tests {
         fn noise_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..256)) {
             drop(Frame::decode(&mut BytesMut::from(&noise[..]), LIMIT));
         }
+    }
+
+    #[test]
+    fn bytes_that_go_their_own_way_make_the_same_frame() {
+        let message = super::super::Credit { bytes: 300 };
+        let whole = Frame::message_and_bytes(FrameKind::CaptureData, &message, b"payload");
+        let mut apart = BytesMut::new();
+        Frame::encode_head(FrameKind::CaptureData, &message, 7, &mut apart);
+        apart.extend_from_slice(b"payload");
+        assert_eq!(apart, encoded(&whole));
     }
 
     #[test]
