@@ -125,7 +125,7 @@ impl Forwarder {
         let (account, journal) =
             accounting::start(&config, clock).map_err(|error| Failure::new(error.exit(), error))?;
         let (link, acknowledging) = start_link(&config, &account, &journal, clock);
-        let capture = start_capture(&config, &account);
+        let capture = start_capture(&config, &account)?;
         let relay = Relay::start(&config, bindings, account.clone(), capture.lane(), clock)
             .map_err(|error| Failure::new(Exit::Io, error))?;
         let live = Arc::new(Live::new(file, config));
@@ -271,14 +271,18 @@ fn start_link(
     (link, acknowledging)
 }
 
-fn start_capture(config: &Config, account: &Account) -> CaptureSender {
+fn start_capture(config: &Config, account: &Account) -> Result<CaptureSender, Failure> {
     let settings = capture::Settings {
         socket: config.recorder.socket.clone(),
         node: config.node.clone(),
         boot: account.boot(),
+        pipe_bytes: capture::PIPE_BYTES,
     };
     let counting = account.clone();
-    CaptureSender::start(settings, move |bytes| counting.capture_dropped(bytes))
+    let started = CaptureSender::start(settings, move |bytes| counting.capture_dropped(bytes));
+    started.map_err(|error| {
+        Failure::new(Exit::Io, format!("cannot start the capture lane's thread: {error}"))
+    })
 }
 
 /// systemd, if it started us.

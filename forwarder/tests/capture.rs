@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use forwarder::capture::{CaptureLane, CaptureSender, MAX_QUEUED_BYTES, SessionCapture, Settings};
-use forwarder_core::config::CaptureMode;
+use forwarder::capture::{
+    CaptureLane, CaptureSender, Inlet, MAX_QUEUED_BYTES, PIPE_BYTES, SessionCapture, Settings,
+};
+use forwarder_core::config::{CaptureMode, WhenBehind};
 use futures_util::{SinkExt, StreamExt};
 use prost::Message;
 use schemas::vocab::Direction::{Down, Up};
@@ -32,7 +34,8 @@ async fn what_is_handed_over_arrives_in_order_and_complete() {
     let sender = scene.start();
     let mut recorder = scene.accept(PLENTY).await;
     let lane = sender.lane();
-    let mut session = begin(&lane, 7, CaptureMode::Full);
+    let inlet = lane.inlet();
+    let mut session = begin(&inlet, 7, CaptureMode::Full);
     let long = vec![5; 700_000];
     session.data(Up, b"question", 11);
     session.data(Up, b"", 12);
@@ -69,7 +72,7 @@ async fn nothing_is_sent_without_credit() {
     let scene = Scene::new();
     let sender = scene.start();
     let mut recorder = scene.accept(1_000).await;
-    let mut session = begin(&sender.lane(), 1, CaptureMode::Full);
+    let mut session = begin(&sender.lane().inlet(), 1, CaptureMode::Full);
     for _ in 0..3 {
         session.data(Up, &[1; 600], 0);
     }
@@ -88,7 +91,8 @@ async fn a_full_queue_drops_payload_and_keeps_what_begins_and_ends() {
     let scene = Scene::new();
     let sender = scene.start();
     let lane = sender.lane();
-    let mut session = begin(&lane, 1, CaptureMode::Full);
+    let inlet = lane.inlet();
+    let mut session = begin(&inlet, 1, CaptureMode::Full);
     let chunk = vec![1; 200_000];
     let mut received = 0;
     while received < 90 << 20 {
@@ -121,15 +125,16 @@ async fn modes_leave_payload_out_that_is_neither_handed_nor_dropped() {
     let sender = scene.start();
     let mut recorder = scene.accept(PLENTY).await;
     let lane = sender.lane();
-    let mut headers = begin(&lane, 1, CaptureMode::Headers);
+    let inlet = lane.inlet();
+    let mut headers = begin(&inlet, 1, CaptureMode::Headers);
     headers.data(Up, b"question", 0);
     assert_eq!(headers.handed_and_dropped(), (0, 0));
-    let mut prefix = begin(&lane, 2, CaptureMode::Prefix(10));
+    let mut prefix = begin(&inlet, 2, CaptureMode::Prefix(10));
     prefix.data(Up, b"question", 0);
     prefix.data(Down, b"answer", 0);
     prefix.data(Down, b"more", 0);
     assert_eq!(prefix.handed_and_dropped(), (10, 0));
-    let mut off = begin(&lane, 3, CaptureMode::Off);
+    let mut off = begin(&inlet, 3, CaptureMode::Off);
     off.data(Up, b"question", 0);
     assert_eq!(off.handed_and_dropped(), (0, 0));
     drop(off);
@@ -156,8 +161,9 @@ async fn sessions_are_announced_again_and_ends_are_told_when_the_recorder_is_bac
     let sender = scene.start();
     let mut recorder = scene.accept(PLENTY).await;
     let lane = sender.lane();
-    let mut going_on = begin(&lane, 1, CaptureMode::Full);
-    let mut ending = begin(&lane, 2, CaptureMode::Full);
+    let inlet = lane.inlet();
+    let mut going_on = begin(&inlet, 1, CaptureMode::Full);
+    let mut ending = begin(&inlet, 2, CaptureMode::Full);
     going_on.data(Up, b"before", 0);
     ending.data(Down, b"last", 0);
     recorder.open().await;
@@ -198,7 +204,8 @@ async fn a_recorder_that_stays_away_costs_payload_and_no_memory() {
     let scene = Scene::new();
     let sender = scene.start();
     let lane = sender.lane();
-    let mut session = begin(&lane, 1, CaptureMode::Full);
+    let inlet = lane.inlet();
+    let mut session = begin(&inlet, 1, CaptureMode::Full);
     session.data(Up, b"waits at first", 0);
     assert_eq!(session.handed_and_dropped(), (14, 0));
     until(|| lane.counts().queued_bytes == 0).await;
@@ -220,22 +227,23 @@ async fn a_stop_waits_for_the_recorder_if_there_is_one() {
     let sender = scene.start();
     assert!(sender.stop().await, "nothing was lost");
     let sender = scene.start();
-    begin(&sender.lane(), 1, CaptureMode::Full).data(Up, b"lost", 0);
+    begin(&sender.lane().inlet(), 1, CaptureMode::Full).data(Up, b"lost", 0);
     assert!(!sender.stop().await, "payload was lost");
     assert_eq!(scene.dropped.load(Relaxed), 4);
 }
 
 #[tokio::test]
 async fn a_lane_that_leads_nowhere_counts_everything_as_dropped() {
-    let mut session = begin(&CaptureLane::default(), 1, CaptureMode::Full);
+    let mut session = begin(&CaptureLane::default().inlet(), 1, CaptureMode::Full);
     session.data(Up, b"payload", 0);
     session.mark(Up, MarkKind::Fin, 0);
     assert_eq!(session.handed_and_dropped(), (0, 7));
     session.end(EndReason::Done, PerDirection::default(), PerDirection::default(), 0);
 }
 
-fn begin(lane: &CaptureLane, number: u64, mode: CaptureMode) -> SessionCapture {
-    lane.begin(CaptureOpen { session_no: number, ..CaptureOpen::default() }, mode)
+fn begin(inlet: &Inlet, number: u64, mode: CaptureMode) -> SessionCapture {
+    let open = CaptureOpen { session_no: number, ..CaptureOpen::default() };
+    inlet.begin(open, mode, WhenBehind::Drop)
 }
 
 async fn until(condition: impl Fn() -> bool) {
@@ -268,11 +276,13 @@ impl Scene {
             socket: self.socket.clone(),
             node: "edge-1".parse().unwrap(),
             boot: self.boot,
+            pipe_bytes: PIPE_BYTES,
         };
         let dropped = Arc::clone(&self.dropped);
         CaptureSender::start(settings, move |bytes| {
             dropped.fetch_add(bytes, Relaxed);
         })
+        .unwrap()
     }
 
     /// A recorder appears, welcomes one forwarder and grants `credit`.

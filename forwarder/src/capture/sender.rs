@@ -1,36 +1,33 @@
-//! The lane's task: one connection to the recorder, made again whenever it is lost.
+//! The lane's thread: one connection to the recorder, made again whenever it is lost.
 
-use std::collections::{HashMap, VecDeque};
 use std::future::Future;
+use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
-use schemas::vocab::{BootId, NodeName, PerDirection};
-use schemas::wire::{CaptureOpen, Credit, Frame, FrameCodec, FrameKind, Hello, Lane, PROTOCOL};
-use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use futures_util::StreamExt;
+use schemas::vocab::{BootId, NodeName};
+use schemas::wire::{Hello, Lane, PROTOCOL};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
-use tokio_util::codec::FramedWrite;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::lane::{CaptureLane, Captured, Chunk, Message, Shared};
+use super::lane::{CaptureLane, Shared};
+use super::outbox::Outbox;
+use super::outlet::{Loss, Outlet};
 use super::{AWAY_AFTER, LAST_WORD_WITHIN};
 use crate::link::{
-    Backoff, Connection, LinkError, PING_EVERY, SILENCE, connect, last_word, message, random,
-    refused,
+    Backoff, Connection, LinkError, PING_EVERY, SILENCE, connect, last_word, random,
 };
 
 /// A connection that lived this long was a good one.
 const GOOD_AFTER: Duration = Duration::from_secs(1);
-/// Most sessions that ended while the recorder was away and are told of when it is back.
-const MAX_ENDED_AWAY: usize = 1 << 16;
 
-/// What the sender needs to know.
+/// What the lane needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The recorder's socket.
@@ -39,32 +36,48 @@ pub struct Settings {
     pub node: NodeName,
     /// Our run.
     pub boot: BootId,
+    /// Size of each data thread's pipe in bytes: [`super::PIPE_BYTES`].
+    pub pipe_bytes: usize,
 }
 
-/// The lane's task, running. Dropped without [`CaptureSender::stop`], it ends at once.
+/// The lane's thread, running. Dropped without [`CaptureSender::stop`], it ends at once.
 #[derive(Debug)]
 pub struct CaptureSender {
     lane: CaptureLane,
     stopping: CancellationToken,
-    task: JoinHandle<bool>,
+    ended: oneshot::Receiver<bool>,
+    _end: DropGuard,
 }
 
 impl CaptureSender {
-    /// Starts the lane on the current runtime. `report_dropped` is told of payload that is dropped,
-    /// in bytes, on any thread; it must not block.
-    pub fn start(settings: Settings, report_dropped: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        let (lane, queue) = CaptureLane::new(report_dropped);
-        let stopping = CancellationToken::new();
-        let sender = Sender {
+    /// Starts the lane's thread. `report_dropped` is told of payload that is dropped, in bytes, on any
+    /// thread; it must not block.
+    ///
+    /// # Errors
+    /// The system gives no thread, or no descriptors for its runtime.
+    pub fn start(
+        settings: Settings,
+        report_dropped: impl Fn(u64) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let lane = CaptureLane::new(settings.pipe_bytes, report_dropped);
+        let (stopping, ending) = (CancellationToken::new(), CancellationToken::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mover = Mover {
             settings,
             shared: Arc::clone(&lane.shared),
-            queue,
+            outlet: Outlet::new(Arc::clone(&lane.shared)),
             stopping: stopping.clone(),
-            running: HashMap::new(),
-            ended_away: 0,
-            lost_at: None,
+            absence: None,
         };
-        Self { lane, stopping, task: tokio::spawn(sender.run()) }
+        let (farewell, ended) = oneshot::channel();
+        let until = ending.clone();
+        std::thread::Builder::new().name("capture".to_owned()).spawn(move || {
+            if let Some(nothing_lost) = runtime.block_on(until.run_until_cancelled(mover.run())) {
+                // Who dropped the sender does not ask.
+                farewell.send(nothing_lost).ok();
+            }
+        })?;
+        Ok(Self { lane, stopping, ended, _end: ending.drop_guard() })
     }
 
     /// The way in, for data threads.
@@ -77,52 +90,30 @@ impl CaptureSender {
     /// is not there is not waited for. Sessions must have ended before.
     pub async fn stop(mut self) -> bool {
         self.stopping.cancel();
-        matches!(timeout(LAST_WORD_WITHIN, &mut self.task).await, Ok(Ok(true)))
+        matches!(timeout(LAST_WORD_WITHIN, &mut self.ended).await, Ok(Ok(true)))
     }
 }
 
-impl Drop for CaptureSender {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// A session that the lane carries.
-struct Running {
-    session: Arc<Captured>,
-    /// The recorder has heard of it, on this connection or an earlier one.
-    known: bool,
-    /// Behind the last payload that left the queue, sent or dropped.
-    position: PerDirection<u64>,
-    ended: bool,
-}
-
-struct Sender {
+struct Mover {
     settings: Settings,
     shared: Arc<Shared>,
-    queue: mpsc::Receiver<Message>,
+    outlet: Outlet,
     stopping: CancellationToken,
-    running: HashMap<u64, Running>,
-    ended_away: usize,
-    /// Since when the recorder is lost, once that was said.
-    lost_at: Option<Instant>,
+    /// `None`: the recorder is there.
+    absence: Option<Absence>,
 }
 
-/// What one connection has still to say.
-struct Outbox {
-    frames: VecDeque<Frame>,
-    /// Payload for which there is no credit yet.
-    waiting: Option<Chunk>,
-    credit: u64,
-    /// Something was fed and not flushed.
-    is_dirty: bool,
-    /// Pings that were not answered.
-    unanswered: u64,
-    /// A last ping was sent, and its pong is all that is waited for.
-    is_closing: bool,
+/// A time without a recorder.
+struct Absence {
+    /// What the last attempt met.
+    error: LinkError,
+    /// What had been dropped when it began, in bytes.
+    dropped_before: u64,
+    /// It has cost something, which was said.
+    is_said: bool,
 }
 
-impl Sender {
+impl Mover {
     /// True: when we were to stop, nothing was lost any more.
     async fn run(mut self) -> bool {
         let mut backoff = Backoff::default();
@@ -142,8 +133,8 @@ impl Sender {
                     backoff.reset();
                 }
             }
-            self.lost(&error);
             let wait = backoff.next(random()).max(error.retry_after());
+            self.lost(error);
             let paused = self.meanwhile(away_from, sleep(wait)).await;
             if paused.is_none() {
                 return self.give_up();
@@ -167,17 +158,18 @@ impl Sender {
             return Ok(self.give_up());
         };
         let connection = connection?;
-        if self.lost_at.take().is_some() {
+        if self.absence.take().is_some_and(|absence| absence.is_said) {
             tracing::info!("the recorder takes captures again");
         }
         self.shared.connected.store(true, Relaxed);
-        self.shared.away.store(false, Relaxed);
+        self.shared.away.store(false, SeqCst);
+        self.outlet.wake_all();
         self.serve(connection).await?;
         Ok(true)
     }
 
-    /// Waits for `something` without a recorder; from `away_from` on, what arrives is dropped.
-    /// `None`: we are to stop.
+    /// Waits for `something` without a recorder; from `away_from` on, what arrives is dropped, but
+    /// for that of slow sessions. `None`: we are to stop.
     async fn meanwhile<T>(
         &mut self,
         away_from: Instant,
@@ -185,83 +177,63 @@ impl Sender {
     ) -> Option<T> {
         let mut something = pin!(something);
         loop {
-            let is_away = self.shared.away.load(Relaxed);
-            // Cancel-safe: a message is taken or stays in the queue.
+            let is_away = self.shared.away.load(SeqCst);
+            if is_away {
+                self.outlet.pass_by(Loss::SparesSlow);
+            }
+            self.complain();
+            // Cancel-safe: they only wait.
             tokio::select! {
                 done = &mut something => return Some(done),
                 () = self.stopping.cancelled() => return None,
                 () = sleep_until(away_from), if !is_away => {
-                    self.shared.away.store(true, Relaxed);
+                    self.shared.away.store(true, SeqCst);
                 }
-                message = self.queue.recv(), if is_away => {
-                    self.pass_by(message?);
-                }
+                () = self.shared.bell.notified(), if is_away => {}
             }
-        }
-    }
-
-    /// What a message means while there is nobody to tell.
-    fn pass_by(&mut self, message: Message) {
-        match message {
-            Message::Begin(session) => self.begin(session),
-            Message::Data(chunk) => self.lose(&chunk),
-            Message::Mark { .. } => {}
-            Message::End { number } => self.ended_without_recorder(number),
-        }
-    }
-
-    fn begin(&mut self, session: Arc<Captured>) {
-        let number = session.open.session_no;
-        let position = PerDirection::default();
-        self.running.insert(number, Running { session, known: false, position, ended: false });
-    }
-
-    fn lose(&mut self, chunk: &Chunk) {
-        self.shared.taken(chunk);
-        let running = self.running.get_mut(&chunk.number);
-        self.shared.lose(running.as_ref().map(|running| &running.session), chunk.payload);
-        if let Some(running) = running {
-            running.position[chunk.direction] = chunk.offset;
-        }
-    }
-
-    /// A recorder that knows of a session has to hear of its end some time.
-    fn ended_without_recorder(&mut self, number: u64) {
-        let Some(running) = self.running.get_mut(&number) else { return };
-        if running.known && self.ended_away < MAX_ENDED_AWAY {
-            running.ended = true;
-            self.ended_away += 1;
-        } else {
-            self.running.remove(&number);
         }
     }
 
     /// We stop, and nobody is there: all that waits is dropped. True: that was nothing.
     fn give_up(&mut self) -> bool {
-        self.shared.away.store(true, Relaxed);
-        let mut nothing = true;
-        while let Ok(message) = self.queue.try_recv() {
-            nothing &= !matches!(message, Message::Data(_));
-            self.pass_by(message);
-        }
-        nothing
+        self.shared.away.store(true, SeqCst);
+        self.outlet.pass_by(Loss::Total)
     }
 
-    fn lost(&mut self, error: &LinkError) {
-        if self.lost_at.is_none() {
-            self.lost_at = Some(Instant::now());
+    fn lost(&mut self, error: LinkError) {
+        tracing::debug!("no recorder for captures: {error}");
+        match &mut self.absence {
+            Some(absence) => absence.error = error,
+            none => {
+                let dropped_before = self.shared.dropped_bytes.load(Relaxed);
+                *none = Some(Absence { error, dropped_before, is_said: false });
+            }
+        }
+    }
+
+    /// Says that nobody takes captures, once, and only when that costs something: the accounting lane
+    /// speaks of the recorder itself.
+    fn complain(&mut self) {
+        let Some(absence) = &mut self.absence else { return };
+        let error = &absence.error;
+        if absence.is_said {
+            return;
+        }
+        if self.shared.dropped_bytes.load(Relaxed) > absence.dropped_before {
             tracing::warn!("{error}; captured payload is dropped and counted until it is back");
+            absence.is_said = true;
+        } else if self.shared.away.load(SeqCst) && self.outlet.holds_sessions_up() {
+            tracing::warn!("{error}; sessions with `capture_when_behind = \"slow\"` wait for it");
+            absence.is_said = true;
         }
     }
 
-    /// Sends and hears until the connection is lost (then what waits for credit is lost), or, once
+    /// Sends and hears until the connection is lost (then what waits for credit waits on), or, once
     /// stopping, the recorder has got everything.
     async fn serve(&mut self, connection: Connection) -> Result<(), LinkError> {
-        let mut outbox = self.announce_again(connection.welcome.credit);
+        let mut outbox = self.outlet.announce_again(connection.welcome.credit);
         let served = self.serve_with(connection, &mut outbox).await;
-        if let Some(chunk) = outbox.waiting.take() {
-            self.lose(&chunk);
-        }
+        self.outlet.take_back(outbox.unsaid());
         served
     }
 
@@ -270,21 +242,20 @@ impl Sender {
         connection: Connection,
         outbox: &mut Outbox,
     ) -> Result<(), LinkError> {
-        let Connection { reader: mut from, writer: mut to, .. } = connection;
+        let Connection { reader: mut from, writer, .. } = connection;
+        let to = writer.into_inner();
+        let socket: &UnixStream = to.as_ref();
         let mut heard = Instant::now();
-        let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+        let mut pings = interval_at(heard + PING_EVERY, PING_EVERY);
         loop {
-            outbox.spend_credit();
-            if outbox.has_room() && self.queue.is_empty() {
-                self.find_missed_ends(outbox);
-                if self.stopping.is_cancelled() && !outbox.is_closing && outbox.has_room() {
-                    outbox.is_closing = true;
-                    outbox.ping();
-                }
+            self.outlet.load(outbox);
+            if outbox.is_idle() {
+                self.outlet.find_missed_ends(outbox);
             }
-            let has_room = outbox.has_room() && !outbox.is_closing;
-            // Cancel-safe: hearing keeps half a frame in its buffer, feeding takes a frame whole or
-            // not at all, flushing may be taken up again, and a message is taken or stays.
+            if outbox.is_idle() && self.stopping.is_cancelled() {
+                outbox.close();
+            }
+            // Cancel-safe: hearing keeps half a frame in its buffer, the others only wait.
             tokio::select! {
                 frame = from.next() => {
                     heard = Instant::now();
@@ -295,166 +266,21 @@ impl Sender {
                         return Ok(());
                     }
                 }
-                pushed = push(&mut to, outbox.frames.front()), if outbox.has_work() => {
-                    if let Err(error) = pushed {
+                writable = socket.writable(), if outbox.has_work() => {
+                    if let Err(error) = writable.and_then(|()| outbox.push(socket)) {
+                        let error = LinkError::Lost(error.to_string());
                         return Err(last_word(&mut from, error).await);
                     }
-                    outbox.is_dirty = outbox.frames.pop_front().is_some();
                 }
-                message = self.queue.recv(), if has_room => {
-                    let Some(message) = message else { return Ok(()) };
-                    self.pass_on(message, outbox);
-                }
-                () = self.stopping.cancelled(), if has_room => {
-                    // The queue is emptied first; recv() has nothing to wait for.
-                    if let Ok(message) = self.queue.try_recv() {
-                        self.pass_on(message, outbox);
+                () = self.shared.bell.notified(), if outbox.is_idle() => {}
+                () = self.stopping.cancelled(), if outbox.is_idle() => {}
+                _ = pings.tick() => {
+                    if heard.elapsed() > SILENCE {
+                        return Err(LinkError::Lost(format!("silence for {SILENCE:?}")));
                     }
-                }
-                _ = pings.tick() => outbox.ping(),
-                () = sleep_until(heard + SILENCE) => {
-                    return Err(LinkError::Lost(format!("silence for {SILENCE:?}")));
+                    outbox.ping();
                 }
             }
         }
     }
-
-    /// Announces what is still running, and tells the ends that were missed.
-    fn announce_again(&mut self, credit: u64) -> Outbox {
-        let mut frames = VecDeque::new();
-        let mut numbers: Vec<u64> = self.running.keys().copied().collect();
-        numbers.sort_unstable();
-        for number in numbers {
-            let Some(running) = self.running.get_mut(&number) else { continue };
-            frames.push_back(running.announcement());
-            if running.ended {
-                frames.extend(running.session.end_frame());
-                self.running.remove(&number);
-            }
-        }
-        self.ended_away = 0;
-        Outbox { frames, waiting: None, credit, is_dirty: false, unanswered: 0, is_closing: false }
-    }
-
-    fn pass_on(&mut self, message: Message, outbox: &mut Outbox) {
-        match message {
-            Message::Begin(session) => {
-                let number = session.open.session_no;
-                self.begin(session);
-                let running = self.running.get_mut(&number);
-                outbox.frames.extend(running.map(Running::announcement));
-            }
-            Message::Data(chunk) => {
-                self.shared.taken(&chunk);
-                if let Some(running) = self.running.get_mut(&chunk.number) {
-                    running.position[chunk.direction] = chunk.offset;
-                    outbox.waiting = Some(chunk);
-                }
-            }
-            Message::Mark { number, frame } => {
-                if self.running.contains_key(&number) {
-                    outbox.frames.push_back(frame);
-                }
-            }
-            Message::End { number } => self.end(number, outbox),
-        }
-    }
-
-    fn end(&mut self, number: u64, outbox: &mut Outbox) {
-        if let Some(running) = self.running.remove(&number) {
-            outbox.frames.extend(running.session.end_frame());
-        }
-    }
-
-    /// Ends that found no place in the queue, once all that came before them is sent.
-    fn find_missed_ends(&mut self, outbox: &mut Outbox) {
-        if !self.shared.end_missed.swap(false, Relaxed) {
-            return;
-        }
-        let over = |(number, running): (&u64, &Running)| {
-            running.session.end.get().is_some().then_some(*number)
-        };
-        let mut missed: Vec<u64> = self.running.iter().filter_map(over).collect();
-        missed.sort_unstable();
-        for number in missed {
-            self.end(number, outbox);
-        }
-    }
-}
-
-impl Running {
-    /// Says that the session begins, or where it stands.
-    fn announcement(&mut self) -> Frame {
-        let resumed = self.known || self.position.sum() > 0;
-        self.known = true;
-        let open = CaptureOpen {
-            resumed,
-            offset_up: self.position.up,
-            offset_down: self.position.down,
-            ..self.session.open.clone()
-        };
-        Frame::message(FrameKind::CaptureOpen, 0, &open)
-    }
-}
-
-impl Outbox {
-    /// Whether another message may be taken from the queue.
-    fn has_room(&self) -> bool {
-        self.frames.is_empty() && self.waiting.is_none()
-    }
-
-    /// Whether there is something to feed or to flush.
-    fn has_work(&self) -> bool {
-        self.is_dirty || !self.frames.is_empty()
-    }
-
-    fn ping(&mut self) {
-        self.unanswered += 1;
-        self.frames.push_back(Frame::empty(FrameKind::Ping));
-    }
-
-    /// Lets waiting payload go if there is credit for it.
-    fn spend_credit(&mut self) {
-        let Some(chunk) = self.waiting.take() else { return };
-        match self.credit.checked_sub(u64::try_from(chunk.payload).unwrap_or(u64::MAX)) {
-            Some(left) => {
-                self.credit = left;
-                self.frames.push_back(chunk.frame);
-            }
-            None => self.waiting = Some(chunk),
-        }
-    }
-
-    /// True: all is said, and our last ping was answered.
-    fn hear(&mut self, frame: &Frame) -> Result<bool, LinkError> {
-        match frame.kind {
-            FrameKind::Credit => {
-                let credit: Credit = message(frame)?;
-                self.credit = self.credit.saturating_add(credit.bytes);
-                Ok(false)
-            }
-            FrameKind::Ping => {
-                self.frames.push_back(Frame::empty(FrameKind::Pong));
-                Ok(false)
-            }
-            FrameKind::Pong => {
-                self.unanswered = self.unanswered.saturating_sub(1);
-                Ok(self.is_closing && self.unanswered == 0)
-            }
-            FrameKind::Reject => Err(refused(frame)),
-            kind => Err(LinkError::Protocol(format!("{kind:?} on the capture lane"))),
-        }
-    }
-}
-
-/// Feeds `front`, or flushes when there is none.
-async fn push(
-    to: &mut FramedWrite<OwnedWriteHalf, FrameCodec>,
-    front: Option<&Frame>,
-) -> Result<(), LinkError> {
-    match front {
-        Some(frame) => to.feed(frame).await?,
-        None => SinkExt::<&Frame>::flush(to).await?,
-    }
-    Ok(())
 }

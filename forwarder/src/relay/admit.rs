@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forwarder_core::accounting::{Denial, Opening};
-use forwarder_core::config::{CaptureMode, Listener};
+use forwarder_core::config::{CaptureMode, Listener, WhenBehind};
 use schemas::vocab::{
     ClientAddr, DenyAction, DenyReason, EndPhase, ListenAddr, SessionId, TargetAddr, Transport,
 };
@@ -155,6 +155,11 @@ impl DataThread {
             ts_start_ns: self.shared.clock.wall_ns(meter.started()),
             ..CaptureOpen::default()
         };
-        meter.keep_payload(self.shared.capture.begin(open, mode));
+        let when_behind = match transport {
+            Transport::Tcp => session.pass.when_behind,
+            // A client that sends datagrams is not slowed by being read slowly.
+            Transport::Udp => WhenBehind::Drop,
+        };
+        meter.keep_payload(self.capture.begin(open, mode, when_behind));
     }
 }

@@ -60,7 +60,6 @@ pub(crate) struct RulePlan {
 #[derive(Debug)]
 pub(crate) struct PassPlan {
     pub(crate) capture: CaptureMode,
-    #[expect(dead_code, reason = "the capture lane asks for it once it can slow a session")]
     pub(crate) when_behind: WhenBehind,
     pub(crate) timeouts: Timeouts,
     pub(crate) tcp: Arc<Tcp>,

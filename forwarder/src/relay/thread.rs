@@ -18,6 +18,7 @@ use super::batches::Batches;
 use super::buffers::Buffers;
 use super::log::{Log, LogBudget};
 use super::waiting::Room;
+use crate::capture::Inlet;
 use crate::listener::{self, Opened};
 
 /// Orders a data thread may be behind with; whoever gives more waits.
@@ -111,6 +112,8 @@ pub(crate) struct DataThread {
     pub(crate) shared: Arc<Shared>,
     pub(crate) buffers: Buffers,
     pub(crate) batches: Batches,
+    /// Where captured payload goes.
+    pub(crate) capture: Inlet,
     /// UDP associations alive.
     pub(crate) associations: Cell<usize>,
     /// Room for datagrams whose target's name is looked up.
@@ -123,8 +126,10 @@ pub(crate) struct DataThread {
 impl DataThread {
     fn new(shared: Arc<Shared>) -> Self {
         let log = LogBudget::new(shared.clock.now());
+        let capture = shared.capture.inlet();
         Self {
             shared,
+            capture,
             buffers: Buffers::default(),
             batches: Batches::default(),
             associations: Cell::new(0),
