@@ -1,0 +1,593 @@
+//! One direction of a TCP session: which of copy and splice moves its payload next.
+//!
+//! A flow begins by copying through a buffer, which is cheapest for little payload. Once it has
+//! carried [`SUSTAINED_BYTES`] and its reads are large it splices through a pipe, which moves pages
+//! instead of bytes; when its fills become small it copies again. A pipe is filled only when it is
+//! empty, so that "would block" can only mean that the sender has nothing; then the pipe goes back,
+//! and a quiet flow holds neither buffer nor pipe.
+//!
+//! The shell does what [`Flow::step`] says and reports the [`Outcome`]; the machine keeps the order:
+//! what was received first is delivered first, and nothing is read before that is done. While
+//! [`Flow::is_reading`] says no, a reset of the sender does not show by itself.
+
+/// Payload after which a flow may splice, in bytes.
+const SUSTAINED_BYTES: usize = 64 * 1024;
+/// Reads and fills of at least so many bytes are large.
+const LARGE_BYTES: usize = 4 * 1024;
+/// Large reads in a row after which a flow splices, and small fills in a row after which it no
+/// longer does.
+const IN_A_ROW: u8 = 2;
+/// Payload that a flow copies after it got no pipe, before it asks for one again, in bytes.
+const RETRY_BYTES: usize = 1024 * 1024;
+
+/// Which ways a flow may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Route {
+    /// Copy, then splice while payload keeps coming.
+    #[default]
+    Adaptive,
+    /// Copy and nothing else.
+    Copy,
+    /// Splice from the first byte on, for as long as pipes are to be had.
+    Splice,
+}
+
+/// What to do next. Each has the outcomes named with it; any may also fail, which ends the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Read from the sender into a buffer: [`Outcome::Received`], [`Outcome::Nothing`],
+    /// [`Outcome::Ended`], [`Outcome::NoRoom`].
+    Read,
+    /// Write what is left in the buffer, so many bytes: [`Outcome::Moved`], [`Outcome::Blocked`].
+    Write(usize),
+    /// Take a pipe from the pool: [`Outcome::PipeTaken`], [`Outcome::PipeRefused`],
+    /// [`Outcome::Denied`].
+    TakePipe,
+    /// Splice from the sender into the empty pipe: [`Outcome::Received`], [`Outcome::Nothing`],
+    /// [`Outcome::Ended`], [`Outcome::NoRoom`], [`Outcome::Denied`].
+    Fill,
+    /// Ask the capture how many of the so many bytes in the pipe may move on: [`Outcome::Cleared`].
+    Clear(usize),
+    /// Splice at most so many bytes from the pipe to the receiver: [`Outcome::Moved`],
+    /// [`Outcome::Blocked`].
+    Drain(usize),
+    /// Give the empty pipe back to the pool: [`Outcome::PipeReturned`].
+    ReturnPipe,
+    /// Wait until the sender has something: [`Outcome::Ready`].
+    AwaitReadable,
+    /// Wait until the receiver takes something: [`Outcome::Ready`].
+    AwaitWritable,
+    /// Wait until the capture has room: [`Outcome::Ready`].
+    AwaitRoom,
+    /// Nothing: the sender has finished and everything is delivered.
+    Finish,
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// So many bytes were read or spliced in, at least one.
+    Received {
+        /// How many.
+        bytes: usize,
+        /// The sender has nothing more at the moment.
+        drained: bool,
+    },
+    /// The sender has nothing at the moment.
+    Nothing,
+    /// The sender has finished.
+    Ended,
+    /// The capture has no room: nothing was read.
+    NoRoom,
+    /// The receiver took so many bytes.
+    Moved(usize),
+    /// The receiver takes nothing at the moment.
+    Blocked,
+    /// There is a pipe.
+    PipeTaken,
+    /// There is no pipe to be had.
+    PipeRefused,
+    /// The pipe is back.
+    PipeReturned,
+    /// This process may not splice; nothing was moved.
+    Denied,
+    /// So many bytes at the head of the pipe may move on; 0: none.
+    Cleared(usize),
+    /// What was waited for has come.
+    Ready,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Read,
+    Write { held: usize, drained: bool },
+    TakePipe,
+    Fill,
+    Clear { held: usize },
+    Drain { held: usize, cleared: usize },
+    ReturnPipe(Next),
+    AwaitReadable,
+    AwaitWritable(Held),
+    AwaitRoom { held: usize },
+    Finished,
+}
+
+/// What follows when the pipe is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Read,
+    AwaitReadable,
+    AwaitRoom,
+    Finish,
+}
+
+/// What a blocked receiver is owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Buffer { held: usize, drained: bool },
+    Pipe { held: usize, cleared: usize },
+}
+
+/// The state of one direction.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    state: State,
+    route: Route,
+    splices: bool,
+    /// Reads or fills in a row that speak for the other way.
+    in_a_row: u8,
+    /// Bytes to copy before splicing comes into question.
+    to_copy: usize,
+}
+
+impl Flow {
+    /// A flow that has moved nothing yet.
+    pub fn new(route: Route) -> Self {
+        let splices = route == Route::Splice;
+        let state = State::AwaitReadable;
+        Self { state, route, splices, in_a_row: 0, to_copy: SUSTAINED_BYTES }
+    }
+
+    /// What to do next.
+    pub fn step(&self) -> Step {
+        match self.state {
+            State::Read => Step::Read,
+            State::Write { held, .. } => Step::Write(held),
+            State::TakePipe => Step::TakePipe,
+            State::Fill => Step::Fill,
+            State::Clear { held } => Step::Clear(held),
+            State::Drain { cleared, .. } => Step::Drain(cleared),
+            State::ReturnPipe(_) => Step::ReturnPipe,
+            State::AwaitReadable => Step::AwaitReadable,
+            State::AwaitWritable(_) => Step::AwaitWritable,
+            State::AwaitRoom { .. } => Step::AwaitRoom,
+            State::Finished => Step::Finish,
+        }
+    }
+
+    /// Whether the sender is read, or waited for, so that its reset shows by itself.
+    pub fn is_reading(&self) -> bool {
+        match self.state {
+            State::AwaitWritable(_) | State::AwaitRoom { .. } | State::Finished => false,
+            State::Read
+            | State::Write { .. }
+            | State::TakePipe
+            | State::Fill
+            | State::Clear { .. }
+            | State::Drain { .. }
+            | State::ReturnPipe(_)
+            | State::AwaitReadable => true,
+        }
+    }
+
+    /// Takes the outcome of the last step. An outcome that the step cannot have changes nothing.
+    pub fn handle(&mut self, outcome: Outcome) {
+        self.state = match (self.state, outcome) {
+            (State::Read, Outcome::Received { bytes, drained }) => {
+                self.copied(bytes);
+                State::Write { held: bytes, drained }
+            }
+            (State::Read, Outcome::Nothing) => State::AwaitReadable,
+            (State::Read, Outcome::Ended) => State::Finished,
+            (State::Read, Outcome::NoRoom) => State::AwaitRoom { held: 0 },
+            (State::Write { held, drained }, Outcome::Moved(bytes)) => match held - bytes.min(held)
+            {
+                0 if drained => State::AwaitReadable,
+                0 => self.receive(),
+                held => State::Write { held, drained },
+            },
+            (State::Write { held, drained }, Outcome::Blocked) => {
+                State::AwaitWritable(Held::Buffer { held, drained })
+            }
+            (State::TakePipe, Outcome::PipeTaken) => State::Fill,
+            (State::TakePipe, Outcome::Denied) => {
+                self.never_splice();
+                State::Read
+            }
+            (State::TakePipe, Outcome::PipeRefused) => {
+                self.copy_for(RETRY_BYTES);
+                State::Read
+            }
+            (State::Fill, Outcome::Received { bytes, .. }) => {
+                self.filled(bytes);
+                State::Clear { held: bytes }
+            }
+            (State::Fill, Outcome::Nothing) => State::ReturnPipe(Next::AwaitReadable),
+            (State::Fill, Outcome::Ended) => State::ReturnPipe(Next::Finish),
+            (State::Fill, Outcome::NoRoom) => State::ReturnPipe(Next::AwaitRoom),
+            (State::Fill, Outcome::Denied) => {
+                self.never_splice();
+                State::ReturnPipe(Next::Read)
+            }
+            (State::Clear { held }, Outcome::Cleared(0)) => State::AwaitRoom { held },
+            (State::Clear { held }, Outcome::Cleared(bytes)) => {
+                State::Drain { held, cleared: bytes.min(held) }
+            }
+            (State::Drain { held, cleared }, Outcome::Moved(bytes)) => {
+                let bytes = bytes.min(cleared);
+                self.drained(held - bytes, cleared - bytes)
+            }
+            (State::Drain { held, cleared }, Outcome::Blocked) => {
+                State::AwaitWritable(Held::Pipe { held, cleared })
+            }
+            (State::ReturnPipe(next), Outcome::PipeReturned) => match next {
+                Next::Read => State::Read,
+                Next::AwaitReadable => State::AwaitReadable,
+                Next::AwaitRoom => State::AwaitRoom { held: 0 },
+                Next::Finish => State::Finished,
+            },
+            (State::AwaitReadable | State::AwaitRoom { held: 0 }, Outcome::Ready) => self.receive(),
+            (State::AwaitRoom { held }, Outcome::Ready) => State::Clear { held },
+            (State::AwaitWritable(Held::Buffer { held, drained }), Outcome::Ready) => {
+                State::Write { held, drained }
+            }
+            (State::AwaitWritable(Held::Pipe { held, cleared }), Outcome::Ready) => {
+                State::Drain { held, cleared }
+            }
+            (state, _) => state,
+        };
+    }
+
+    /// The way payload comes in next.
+    fn receive(&self) -> State {
+        if self.splices { State::TakePipe } else { State::Read }
+    }
+
+    /// What follows when so much is left in the pipe, and so much of it may move on.
+    fn drained(&self, held: usize, cleared: usize) -> State {
+        match (held, cleared) {
+            (0, _) if self.splices => State::Fill,
+            (0, _) => State::ReturnPipe(Next::Read),
+            (held, 0) => State::Clear { held },
+            (held, cleared) => State::Drain { held, cleared },
+        }
+    }
+
+    fn copied(&mut self, bytes: usize) {
+        self.to_copy = self.to_copy.saturating_sub(bytes);
+        self.in_a_row = if bytes >= LARGE_BYTES { self.in_a_row.saturating_add(1) } else { 0 };
+        let may_splice = match self.route {
+            Route::Adaptive => self.in_a_row >= IN_A_ROW,
+            Route::Copy => false,
+            Route::Splice => true,
+        };
+        if may_splice && self.to_copy == 0 {
+            self.splices = true;
+            self.in_a_row = 0;
+        }
+    }
+
+    fn filled(&mut self, bytes: usize) {
+        self.in_a_row = if bytes < LARGE_BYTES { self.in_a_row.saturating_add(1) } else { 0 };
+        if self.route == Route::Adaptive && self.in_a_row >= IN_A_ROW {
+            self.copy_for(SUSTAINED_BYTES);
+        }
+    }
+
+    fn copy_for(&mut self, bytes: usize) {
+        self.splices = false;
+        self.in_a_row = 0;
+        self.to_copy = bytes;
+    }
+
+    fn never_splice(&mut self) {
+        self.route = Route::Copy;
+        self.copy_for(usize::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::fmt::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OUTCOMES: [Outcome; 16] = [
+        Outcome::Received { bytes: 100, drained: true },
+        Outcome::Received { bytes: 100, drained: false },
+        Outcome::Received { bytes: LARGE_BYTES, drained: false },
+        Outcome::Nothing,
+        Outcome::Ended,
+        Outcome::NoRoom,
+        Outcome::Moved(40),
+        Outcome::Moved(100),
+        Outcome::Blocked,
+        Outcome::PipeTaken,
+        Outcome::PipeRefused,
+        Outcome::PipeReturned,
+        Outcome::Denied,
+        Outcome::Cleared(0),
+        Outcome::Cleared(60),
+        Outcome::Ready,
+    ];
+
+    fn flow_in(state: State, splices: bool) -> Flow {
+        Flow { state, route: Route::Adaptive, splices, in_a_row: 0, to_copy: SUSTAINED_BYTES }
+    }
+
+    #[test]
+    fn every_outcome_in_every_state() {
+        let states = [
+            (State::Read, false),
+            (State::Write { held: 100, drained: true }, false),
+            (State::Write { held: 100, drained: false }, false),
+            (State::Write { held: 100, drained: false }, true),
+            (State::TakePipe, true),
+            (State::Fill, true),
+            (State::Clear { held: 100 }, true),
+            (State::Drain { held: 100, cleared: 100 }, true),
+            (State::Drain { held: 100, cleared: 100 }, false),
+            (State::Drain { held: 100, cleared: 40 }, true),
+            (State::ReturnPipe(Next::Read), false),
+            (State::ReturnPipe(Next::AwaitReadable), true),
+            (State::ReturnPipe(Next::AwaitRoom), true),
+            (State::ReturnPipe(Next::Finish), true),
+            (State::AwaitReadable, false),
+            (State::AwaitReadable, true),
+            (State::AwaitWritable(Held::Buffer { held: 100, drained: true }), false),
+            (State::AwaitWritable(Held::Pipe { held: 100, cleared: 60 }), true),
+            (State::AwaitRoom { held: 0 }, false),
+            (State::AwaitRoom { held: 0 }, true),
+            (State::AwaitRoom { held: 100 }, true),
+            (State::Finished, false),
+        ];
+        let mut table = String::new();
+        for (state, splices) in states {
+            let way = if splices { "splices" } else { "copies" };
+            let reading =
+                if flow_in(state, splices).is_reading() { "" } else { ", is not reading" };
+            writeln!(table, "{state:?}, {way}{reading}").unwrap();
+            for outcome in OUTCOMES {
+                let mut flow = flow_in(state, splices);
+                flow.handle(outcome);
+                if flow.state != state {
+                    writeln!(table, "  {outcome:?} => {:?}", flow.step()).unwrap();
+                }
+            }
+        }
+        insta::assert_snapshot!(table);
+    }
+
+    /// Gives `bytes` to a flow that reads them whole, and has them moved on.
+    fn pass(flow: &mut Flow, bytes: usize) {
+        flow.handle(Outcome::Ready);
+        if flow.step() == Step::TakePipe {
+            flow.handle(Outcome::PipeTaken);
+        }
+        flow.handle(Outcome::Received { bytes, drained: false });
+        flow.handle(Outcome::Cleared(bytes));
+        flow.handle(Outcome::Moved(bytes));
+    }
+
+    #[test]
+    fn a_flow_splices_once_it_is_sustained_and_its_reads_are_large() {
+        let mut flow = Flow::new(Route::Adaptive);
+        for _ in 0..100 {
+            pass(&mut flow, LARGE_BYTES - 1);
+            assert_eq!(flow.step(), Step::Read, "small reads copy for ever");
+        }
+        pass(&mut flow, LARGE_BYTES);
+        assert_eq!(flow.step(), Step::Read);
+        pass(&mut flow, LARGE_BYTES);
+        assert_eq!(flow.step(), Step::TakePipe);
+
+        let mut young = Flow::new(Route::Adaptive);
+        pass(&mut young, SUSTAINED_BYTES / 4);
+        pass(&mut young, SUSTAINED_BYTES / 4);
+        assert_eq!(young.step(), Step::Read, "large reads, but few so far");
+    }
+
+    #[test]
+    fn a_flow_copies_again_when_it_grows_quiet() {
+        let mut flow = Flow::new(Route::Adaptive);
+        pass(&mut flow, SUSTAINED_BYTES / 2);
+        pass(&mut flow, SUSTAINED_BYTES / 2);
+        pass(&mut flow, 1);
+        assert_eq!(flow.step(), Step::Fill, "one small fill says little");
+        pass(&mut flow, 1);
+        assert_eq!(flow.step(), Step::ReturnPipe);
+        flow.handle(Outcome::PipeReturned);
+        assert_eq!(flow.step(), Step::Read);
+    }
+
+    #[test]
+    fn a_flow_that_got_no_pipe_asks_again_later_and_a_denied_one_never() {
+        for (refusal, asks_again) in [(Outcome::PipeRefused, true), (Outcome::Denied, false)] {
+            let mut flow = Flow::new(Route::Splice);
+            flow.handle(Outcome::Ready);
+            flow.handle(refusal);
+            let mut copied = 0;
+            while flow.step() == Step::Read && copied < 10 * RETRY_BYTES {
+                pass(&mut flow, SUSTAINED_BYTES);
+                copied += SUSTAINED_BYTES;
+            }
+            assert_eq!(flow.step() == Step::TakePipe, asks_again, "after {refusal:?}");
+            assert!(copied >= RETRY_BYTES);
+        }
+    }
+
+    /// The kernel, the pool and the capture, with chance in place of sockets.
+    #[derive(Debug)]
+    struct World {
+        chance: VecDeque<u16>,
+        to_send: usize,
+        buffer: VecDeque<usize>,
+        pipe: Option<VecDeque<usize>>,
+        cleared: usize,
+        sent: usize,
+        arrived: usize,
+        denied: bool,
+    }
+
+    impl World {
+        fn new(chance: Vec<u16>, to_send: usize) -> Self {
+            Self {
+                chance: chance.into(),
+                to_send,
+                buffer: VecDeque::new(),
+                pipe: None,
+                cleared: 0,
+                sent: 0,
+                arrived: 0,
+                denied: false,
+            }
+        }
+
+        /// 0 once chance is used up: then everything goes well and the end comes.
+        fn roll(&mut self) -> usize {
+            self.chance.pop_front().unwrap_or(0).into()
+        }
+
+        fn receive(&mut self) -> Result<Vec<usize>, Outcome> {
+            let roll = self.roll();
+            match (roll % 8, self.to_send - self.sent) {
+                (1, _) => return Err(Outcome::Nothing),
+                (2, _) => return Err(Outcome::NoRoom),
+                (_, 0) => return Err(Outcome::Ended),
+                _ => {}
+            }
+            let bytes = (1 + roll * 4).min(self.to_send - self.sent);
+            self.sent += bytes;
+            Ok((self.sent - bytes..self.sent).collect())
+        }
+
+        fn deliver(&mut self, bytes: impl Iterator<Item = usize>) {
+            for byte in bytes {
+                assert_eq!(byte, self.arrived, "every byte once and in order");
+                self.arrived += 1;
+            }
+        }
+
+        /// How many of `most` bytes the receiver takes.
+        fn take(&mut self, most: usize) -> Option<usize> {
+            let roll = self.roll();
+            (roll % 4 != 1).then(|| if roll == 0 { most } else { 1 + roll % most })
+        }
+
+        fn act(&mut self, step: Step) -> Outcome {
+            match step {
+                Step::Read => {
+                    assert!(self.pipe.is_none() && self.buffer.is_empty(), "nothing is overtaken");
+                    let drained = self.roll() % 2 == 1;
+                    match self.receive() {
+                        Ok(bytes) => {
+                            self.buffer.extend(&bytes);
+                            Outcome::Received { bytes: bytes.len(), drained }
+                        }
+                        Err(outcome) => outcome,
+                    }
+                }
+                Step::Write(held) => {
+                    assert_eq!(held, self.buffer.len());
+                    let Some(bytes) = self.take(held) else { return Outcome::Blocked };
+                    let moved: Vec<_> = self.buffer.drain(..bytes).collect();
+                    self.deliver(moved.into_iter());
+                    Outcome::Moved(bytes)
+                }
+                Step::TakePipe => {
+                    assert!(self.pipe.is_none() && self.buffer.is_empty());
+                    if self.roll() % 4 == 1 {
+                        return Outcome::PipeRefused;
+                    }
+                    self.pipe = Some(VecDeque::new());
+                    Outcome::PipeTaken
+                }
+                Step::Fill => {
+                    assert_eq!(
+                        self.pipe.as_ref().unwrap().len(),
+                        0,
+                        "only an empty pipe is filled"
+                    );
+                    if self.roll() % 64 == 63 {
+                        self.denied = true;
+                        return Outcome::Denied;
+                    }
+                    assert!(!self.denied, "a denied splice is never tried again");
+                    match self.receive() {
+                        Ok(bytes) => {
+                            self.pipe = Some(bytes.clone().into());
+                            Outcome::Received { bytes: bytes.len(), drained: false }
+                        }
+                        Err(outcome) => outcome,
+                    }
+                }
+                Step::Clear(held) => {
+                    assert_eq!((held, self.cleared), (self.pipe.as_ref().unwrap().len(), 0));
+                    let roll = self.roll();
+                    self.cleared = if roll == 0 { held } else { roll % (held + 1) };
+                    Outcome::Cleared(self.cleared)
+                }
+                Step::Drain(most) => {
+                    assert_eq!(most, self.cleared, "what the capture has not got stays");
+                    let Some(bytes) = self.take(most) else { return Outcome::Blocked };
+                    let moved: Vec<_> = self.pipe.as_mut().unwrap().drain(..bytes).collect();
+                    self.cleared -= bytes;
+                    self.deliver(moved.into_iter());
+                    Outcome::Moved(bytes)
+                }
+                Step::ReturnPipe => {
+                    assert_eq!(self.pipe.take().unwrap().len(), 0, "a pipe comes back empty");
+                    Outcome::PipeReturned
+                }
+                Step::AwaitReadable => {
+                    assert!(
+                        self.pipe.is_none() && self.buffer.is_empty(),
+                        "nothing held when quiet"
+                    );
+                    Outcome::Ready
+                }
+                Step::AwaitWritable | Step::AwaitRoom => Outcome::Ready,
+                Step::Finish => panic!("nothing is asked of the world at the end"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_is_delivered_once_in_order_before_the_end(
+            chance in proptest::collection::vec(any::<u16>(), 0..400),
+            to_send in 0..3 * SUSTAINED_BYTES,
+            route in prop_oneof![Just(Route::Adaptive), Just(Route::Copy), Just(Route::Splice)],
+        ) {
+            let mut flow = Flow::new(route);
+            let mut world = World::new(chance, to_send);
+            while flow.step() != Step::Finish {
+                let step = flow.step();
+                prop_assert!(route != Route::Copy || step != Step::TakePipe);
+                let outcome = world.act(step);
+                let before = flow.clone();
+                flow.handle(outcome);
+                prop_assert!(before.state != flow.state, "{step:?}, {outcome:?} lead nowhere");
+            }
+            prop_assert_eq!(world.arrived, to_send);
+            prop_assert!(world.pipe.is_none());
+            for outcome in OUTCOMES {
+                flow.handle(outcome);
+                prop_assert_eq!(flow.step(), Step::Finish, "the end is the end");
+            }
+        }
+    }
+}
