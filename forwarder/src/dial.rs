@@ -1,15 +1,18 @@
 //! Reaching targets: looking up names, connecting, options of outgoing sockets.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use forwarder_core::config::Tcp;
 use forwarder_core::session::DialFailure;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
 use crate::relay::watch;
@@ -44,24 +47,31 @@ pub(crate) async fn resolve(
     if addresses.is_empty() { Err(DialFailure::Resolve) } else { Ok(addresses) }
 }
 
-/// Connects to a target's address, with TCP_NODELAY and what `[tcp]` says.
+/// Connects to a target's address with the congestion control that `[tcp]` says. Its other options
+/// are left for later: a short session does without.
 ///
 /// # Errors
 /// Why it could not be reached.
-pub(crate) async fn tcp(
-    target: SocketAddr,
-    deadline: Option<Instant>,
-    options: &Tcp,
-) -> Result<TcpStream, DialFailure> {
-    let connecting = async {
-        let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_nodelay(true)?;
-        tcp_options::apply(&SockRef::from(&socket), Side::Target, options)?;
-        socket.connect(target).await
-    };
-    match until(deadline, connecting).await {
-        Some(connected) => connected.map_err(|error| failure(&error)),
-        None => Err(DialFailure::Timeout),
+pub(crate) async fn tcp(target: SocketAddr, options: &Tcp) -> Result<TcpStream, DialFailure> {
+    let stream = begin_tcp(target, options).map_err(|error| failure(&error))?;
+    poll_fn(|cx| stream.poll_write_ready(cx)).await.map_err(|error| failure(&error))?;
+    // The runtime knows of an error without asking the kernel; only which one has to be asked.
+    if stream.try_io(Interest::ERROR, || Ok(())).is_ok()
+        && let Some(error) = stream.take_error().map_err(|error| failure(&error))?
+    {
+        return Err(failure(&error));
+    }
+    Ok(stream)
+}
+
+fn begin_tcp(target: SocketAddr, options: &Tcp) -> io::Result<TcpStream> {
+    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    tcp_options::choose_congestion(&SockRef::from(&socket), Side::Target, options)?;
+    match connect(&socket, &target) {
+        Ok(()) | Err(Errno::INPROGRESS) => TcpStream::from_std(socket.into()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

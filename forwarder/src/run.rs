@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::link::accounting::{AccountingLane, Settings};
 use crate::load;
 use crate::log_thread::LogThread;
-use crate::relay::{Bindings, Relay};
+use crate::relay::{Bindings, Relay, Tuning};
 use crate::reload::{self, Live};
 use schemas::exit::{Exit, Failure};
 
@@ -126,8 +126,15 @@ impl Forwarder {
             accounting::start(&config, clock).map_err(|error| Failure::new(error.exit(), error))?;
         let (link, acknowledging) = start_link(&config, &account, &journal, clock);
         let capture = start_capture(&config, &account)?;
-        let relay = Relay::start(&config, bindings, account.clone(), capture.lane(), clock)
-            .map_err(|error| Failure::new(Exit::Io, error))?;
+        let relay = Relay::start(
+            &config,
+            bindings,
+            account.clone(),
+            capture.lane(),
+            clock,
+            Tuning::default(),
+        )
+        .map_err(|error| Failure::new(Exit::Io, error))?;
         let live = Arc::new(Live::new(file, config));
         live.set_bound(relay.bound());
         let (wishes, reloads) = mpsc::channel(RELOAD_QUEUE);

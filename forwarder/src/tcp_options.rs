@@ -28,13 +28,30 @@ pub(crate) enum Side {
 /// # Errors
 /// What setsockopt(2) gives.
 pub(crate) fn apply(socket: &Socket, side: Side, tcp: &Tcp) -> io::Result<()> {
+    choose_congestion(socket, side, tcp)?;
+    find_the_dead(socket, tcp)
+}
+
+/// Sets how a connection to one side is paced, which counts from its first segment on.
+///
+/// # Errors
+/// What setsockopt(2) gives.
+pub(crate) fn choose_congestion(socket: &Socket, side: Side, tcp: &Tcp) -> io::Result<()> {
     let congestion = match side {
         Side::Client => &tcp.congestion_client,
         Side::Target => &tcp.congestion_target,
     };
-    if let Some(congestion) = congestion {
-        set_congestion(socket, congestion.as_str())?;
+    match congestion {
+        Some(congestion) => set_congestion(socket, congestion.as_str()),
+        None => Ok(()),
     }
+}
+
+/// Sets how long a peer may give no sign of life. No haste: it is counted in seconds.
+///
+/// # Errors
+/// What setsockopt(2) gives.
+pub(crate) fn find_the_dead(socket: &Socket, tcp: &Tcp) -> io::Result<()> {
     if tcp.keepalive.is_on() {
         socket.set_tcp_keepalive(&probes(tcp.keepalive))?;
     }

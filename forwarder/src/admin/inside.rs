@@ -151,6 +151,10 @@ impl Inside {
             ("datagrams_undeliverable", &counters.datagrams_undeliverable),
             ("offload_refusals", &counters.offload_refusals),
             ("icmp_errors", &counters.icmp_errors),
+            ("pipes_in_use", &counters.pipes_in_use),
+            ("pipes_refused", &counters.pipes_refused),
+            ("pipes_small", &counters.pipes_small),
+            ("splice_denied", &counters.splice_denied),
             ("broken_sessions", &counters.broken_sessions),
         ];
         let value = |(name, counter): (&str, &std::sync::atomic::AtomicU64)| {

@@ -1,9 +1,12 @@
 //! Accepting TCP clients on one thread.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use forwarder_core::config::Tcp;
@@ -26,30 +29,26 @@ const PAUSE_LINE_EVERY: Duration = Duration::from_secs(10);
 /// Descriptors of a TCP session: the client's and the target's.
 const SESSION_DESCRIPTORS: usize = 2;
 
+/// Clients accepted in a row before running sessions get their turn.
+const ACCEPTS_PER_TURN: usize = 16;
+
 /// Accepts clients until `closing`, then those that wait already.
 pub(crate) async fn serve(thread: Rc<DataThread>, opened: Opened, closing: CancellationToken) {
     let bound = opened.bound;
     let listener = TcpListener::from_std(opened.socket.into())
         .expect("a non-blocking socket on a running runtime registers");
     let tcp = Arc::clone(&thread.shared.plan.load().tcp);
-    let mut door = Door { thread, bound, tcp, warned: None };
+    let mut door = Door { thread, bound, tcp, permit: None, warned: None };
+    let mut closed = pin!(closing.cancelled());
     loop {
-        let Some(permit) = door.thread.shared.descriptors.take(SESSION_DESCRIPTORS) else {
-            if door.rest(&closing, "descriptors are used up").await {
-                continue;
+        let why = poll_fn(|cx| {
+            if closed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
             }
-            break;
-        };
-        // Both branches are cancel-safe.
-        let client = tokio::select! {
-            biased;
-            () = closing.cancelled() => break,
-            client = listener.accept() => client,
-        };
-        door.follow_reload(&listener, client.as_ref().ok());
-        if let Err(error) = door.welcome(client, permit)
-            && !door.rest(&closing, &error.to_string()).await
-        {
+            door.poll_accept(&listener, cx).map(Some)
+        });
+        let Some(shortage) = why.await else { break };
+        if !door.rest(&closing, &shortage).await {
             break;
         }
     }
@@ -61,6 +60,8 @@ struct Door {
     bound: Bound,
     /// What the listener's options were set by.
     tcp: Arc<Tcp>,
+    /// For the next client.
+    permit: Option<Permit>,
     warned: Option<Instant>,
 }
 
@@ -84,15 +85,37 @@ impl Door {
         }
     }
 
-    /// Takes the client in. An error is a shortage of ours: the caller should rest.
-    fn welcome(
-        &self,
-        client: io::Result<(TcpStream, SocketAddr)>,
-        permit: Permit,
-    ) -> io::Result<()> {
+    /// Takes in everyone who waits, some in each turn. Ready when there is a shortage of ours, with
+    /// its name: the caller should rest.
+    fn poll_accept(&mut self, listener: &TcpListener, cx: &mut Context<'_>) -> Poll<String> {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.has_permit() {
+                return Poll::Ready("descriptors are used up".to_owned());
+            }
+            let client = ready!(listener.poll_accept(cx));
+            self.follow_reload(listener, client.as_ref().ok());
+            if let Err(error) = self.welcome(client) {
+                return Poll::Ready(error.to_string());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn has_permit(&mut self) -> bool {
+        if self.permit.is_none() {
+            self.permit = self.thread.shared.descriptors.take(SESSION_DESCRIPTORS);
+        }
+        self.permit.is_some()
+    }
+
+    /// Takes the client in. An error is a shortage of ours.
+    fn welcome(&mut self, client: io::Result<(TcpStream, SocketAddr)>) -> io::Result<()> {
         match client {
             Ok((client, peer)) => {
-                accepted(&self.thread, self.bound, client, peer, permit);
+                if let Some(permit) = self.permit.take() {
+                    accepted(&self.thread, self.bound, client, peer, permit);
+                }
                 Ok(())
             }
             Err(error) if is_the_clients(&error) => {
@@ -123,9 +146,9 @@ impl Door {
     }
 
     /// Accepts who waits already: closing would reset them.
-    fn empty(self, listener: TcpListener) {
+    fn empty(mut self, listener: TcpListener) {
         let Ok(listener) = listener.into_std() else { return };
-        while let Some(permit) = self.thread.shared.descriptors.take(SESSION_DESCRIPTORS) {
+        while self.has_permit() {
             let client = listener.accept().and_then(|(client, peer)| {
                 client.set_nonblocking(true)?;
                 Ok((TcpStream::from_std(client)?, peer))
@@ -133,7 +156,7 @@ impl Door {
             match client {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 client => {
-                    if self.welcome(client, permit).is_err() {
+                    if self.welcome(client).is_err() {
                         return;
                     }
                 }

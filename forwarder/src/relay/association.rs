@@ -169,7 +169,7 @@ impl Association {
         let socket = dial::udp(address)?;
         if let Some(egress) = socket.get_ref().local_addr().ok().and_then(|own| own.as_socket()) {
             self.egress.set(Some(EgressAddr::new(egress)));
-            self.meter.connected(EgressAddr::new(egress));
+            self.meter.connected(EgressAddr::new(egress), thread.shared.clock.now());
         }
         thread.keep_payload(&self.admitted, Transport::Udp, Some(target), &self.meter);
         let socket = self.target.get_or_init(|| socket);

@@ -1,10 +1,6 @@
-//! Buffers that sessions borrow while payload is in their hands.
+//! Buffers that streams borrow while payload is in their hands.
 
 use std::cell::RefCell;
-use std::ops::{Deref, DerefMut};
-
-/// Size of a buffer: a full UDP datagram fits, and larger reads gain little.
-pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Buffers a thread keeps for the next borrower; more are freed when they come back.
 const SPARE_BUFFERS: usize = 16;
@@ -17,40 +13,19 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// A buffer until the loan is dropped. What it holds is of no meaning.
-    pub(crate) fn lend(&self) -> Loan<'_> {
-        let spare = self.spare.borrow_mut().pop();
-        let buffer = spare.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
-        Loan { buffers: self, buffer }
+    /// A buffer of so many bytes for good, or until [`Buffers::put`]. What it holds is of no
+    /// meaning.
+    pub(crate) fn take(&self, bytes: usize) -> Box<[u8]> {
+        // Another size is that of an earlier configuration.
+        let spare = self.spare.borrow_mut().pop().filter(|spare| spare.len() == bytes);
+        spare.unwrap_or_else(|| vec![0; bytes].into_boxed_slice())
     }
-}
 
-/// A borrowed buffer.
-#[derive(Debug)]
-pub(crate) struct Loan<'a> {
-    buffers: &'a Buffers,
-    buffer: Box<[u8]>,
-}
-
-impl Deref for Loan<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.buffer
-    }
-}
-
-impl DerefMut for Loan<'_> {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer
-    }
-}
-
-impl Drop for Loan<'_> {
-    fn drop(&mut self) {
-        let mut spare = self.buffers.spare.borrow_mut();
+    /// Takes a buffer back.
+    pub(crate) fn put(&self, buffer: Box<[u8]>) {
+        let mut spare = self.spare.borrow_mut();
         if spare.len() < SPARE_BUFFERS {
-            spare.push(std::mem::take(&mut self.buffer));
+            spare.push(buffer);
         }
     }
 }
@@ -62,9 +37,9 @@ mod tests {
     #[test]
     fn what_comes_back_beyond_the_spare_ones_is_freed() {
         let buffers = Buffers::default();
-        let loans: Vec<_> = (0..SPARE_BUFFERS + 5).map(|_| buffers.lend()).collect();
-        drop(loans);
+        let taken: Vec<_> = (0..SPARE_BUFFERS + 5).map(|_| buffers.take(1024)).collect();
+        taken.into_iter().for_each(|buffer| buffers.put(buffer));
         assert_eq!(buffers.spare.borrow().len(), SPARE_BUFFERS);
-        assert_eq!(buffers.lend().len(), BUFFER_BYTES);
+        assert_eq!(buffers.take(2048).len(), 2048, "whatever size the spare ones have");
     }
 }

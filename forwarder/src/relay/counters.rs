@@ -25,6 +25,15 @@ pub struct Counters {
     pub offload_refusals: AtomicU64,
     /// ICMP errors that a UDP target's socket reported.
     pub icmp_errors: AtomicU64,
+    /// Pipes that flows hold at the moment.
+    pub pipes_in_use: AtomicU64,
+    /// Times a flow that would have spliced got no pipe, and went on copying.
+    pub pipes_refused: AtomicU64,
+    /// Pipes that the kernel gave smaller than asked for: the user's pipes have used up
+    /// `fs.pipe-user-pages-soft`.
+    pub pipes_small: AtomicU64,
+    /// 1 once the kernel has refused splice(2) to this process; all is copied from then on.
+    pub splice_denied: AtomicU64,
     /// Sessions that ended as `internal`.
     pub broken_sessions: AtomicU64,
     /// Log lines about sessions that were not written because there were too many.

@@ -1,6 +1,5 @@
 //! How many descriptors sessions may hold, so that spool, link and admin always find one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -8,10 +7,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Descriptors that sessions leave free.
 const RESERVED: usize = 64;
 
-/// The descriptors that sessions may hold, shared by all threads. Cheap to clone.
-#[derive(Debug, Clone)]
+/// The descriptors that sessions may hold, shared by all threads. It lives as long as the process,
+/// so that a permit costs no reference count.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Descriptors {
-    free: Arc<AtomicUsize>,
+    free: &'static AtomicUsize,
 }
 
 /// Descriptors taken by one session; given back when dropped.
@@ -40,7 +40,7 @@ impl Descriptors {
 
     /// So many descriptors.
     pub(crate) fn with(free: usize) -> Self {
-        Self { free: Arc::new(AtomicUsize::new(free)) }
+        Self { free: Box::leak(Box::new(AtomicUsize::new(free))) }
     }
 
     /// Takes `count` of them. `None`: too few are left.
@@ -48,7 +48,7 @@ impl Descriptors {
         self.free
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(count))
             .ok()
-            .map(|_| Permit { from: self.clone(), count })
+            .map(|_| Permit { from: *self, count })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use forwarder_core::accounting::{Ending, OpenSession, Peers, Traffic};
@@ -15,7 +17,8 @@ use crate::clock::{Clock, micros};
 #[derive(Debug)]
 pub(crate) struct Meter {
     account: OpenSession,
-    capture: RefCell<Option<SessionCapture>>,
+    /// Boxed, because few sessions are captured.
+    capture: RefCell<Option<Box<SessionCapture>>>,
     clock: Clock,
     started: Instant,
     last_moved: Cell<Instant>,
@@ -40,7 +43,7 @@ impl Meter {
 
     /// From here on payload is kept too.
     pub(crate) fn keep_payload(&self, capture: SessionCapture) {
-        *self.capture.borrow_mut() = Some(capture);
+        *self.capture.borrow_mut() = Some(Box::new(capture));
     }
 
     /// A target is dialled.
@@ -49,18 +52,15 @@ impl Meter {
     }
 
     /// The target's connection stands.
-    pub(crate) fn connected(&self, egress: EgressAddr) {
-        let now = self.clock.now();
+    pub(crate) fn connected(&self, egress: EgressAddr, now: Instant) {
         self.last_moved.set(now);
         let took = micros(now.saturating_duration_since(self.started));
         self.account.connected(egress, self.clock.wall(now), took);
     }
 
     /// Payload was read from the sender of `direction`; called before it is written on.
-    pub(crate) fn received(&self, direction: Direction, payload: &[u8]) {
-        let now = self.clock.now();
-        self.last_moved.set(now);
-        self.account.received(direction, payload.len() as u64, self.clock.wall(now));
+    pub(crate) fn received(&self, direction: Direction, payload: &[u8], now: Instant) {
+        self.count_received(direction, payload.len(), now);
         self.keep(direction, payload, now);
     }
 
@@ -79,6 +79,40 @@ impl Meter {
         }
     }
 
+    /// `bytes` of payload were spliced from the sender of `direction` into a pipe; called before
+    /// they are spliced on.
+    pub(crate) fn received_in_pipe(&self, direction: Direction, bytes: usize, now: Instant) {
+        self.count_received(direction, bytes, now);
+    }
+
+    fn count_received(&self, direction: Direction, bytes: usize, now: Instant) {
+        self.last_moved.set(now);
+        self.account.received(direction, bytes as u64, self.clock.wall(now));
+    }
+
+    /// Whether payload may go through a pipe.
+    pub(crate) fn takes_pipes(&self) -> bool {
+        self.capture.borrow().is_none()
+    }
+
+    /// Ready when payload of `direction` may be received: at once, unless a rule says that a capture
+    /// that is behind slows its sessions.
+    pub(crate) fn poll_room(&self, _cx: &mut Context<'_>, _direction: Direction) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// How many of the `bytes` at the head of `pipe`, which came from the sender of `direction`, may
+    /// be moved on.
+    pub(crate) fn kept_from_pipe(
+        &self,
+        _direction: Direction,
+        _pipe: BorrowedFd<'_>,
+        bytes: usize,
+        _now: Instant,
+    ) -> usize {
+        bytes
+    }
+
     /// Payload that was received before it was known where it goes is kept now.
     pub(crate) fn keep_late(&self, direction: Direction, payload: &[u8]) {
         self.keep(direction, payload, self.clock.now());
@@ -93,9 +127,9 @@ impl Meter {
     }
 
     /// The kernel accepted `bytes` of a stream for the receiver of `direction`.
-    pub(crate) fn delivered(&self, direction: Direction, bytes: usize) {
+    pub(crate) fn delivered(&self, direction: Direction, bytes: usize, now: Instant) {
         self.account.delivered(direction, bytes as u64);
-        self.last_moved.set(self.clock.now());
+        self.last_moved.set(now);
     }
 
     /// The kernel accepted `count` datagrams, of `bytes` together, for the receiver of `direction`.

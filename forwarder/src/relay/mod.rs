@@ -14,11 +14,14 @@ mod drops;
 mod log;
 mod meter;
 mod outlet;
+mod pipes;
 mod plan;
 mod pump;
 mod reach;
+mod relaying;
 mod tcp;
 mod thread;
+mod ticks;
 mod udp;
 mod volley;
 mod waiting;
@@ -29,6 +32,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use forwarder_core::config::{Config, Listener, Tcp, listener_changes};
+use forwarder_core::session::Route;
 use futures_util::future::select_all;
 use schemas::vocab::ServiceName;
 use tokio::time::Instant;
@@ -56,12 +60,31 @@ pub(crate) use watch::watch;
 /// Descriptors a data thread needs besides listeners and sessions: epoll, timers, wakers.
 const DESCRIPTORS_PER_THREAD: usize = 8;
 
+/// Pipes that a data thread may have: as many flows of it can splice at once.
+const PIPES_PER_THREAD: usize = 512;
+
+/// How TCP payload is moved.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// The ways that sessions may go.
+    pub route: Route,
+    /// Pipes that a data thread may have; flows that get none copy.
+    pub pipes: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { route: Route::Adaptive, pipes: PIPES_PER_THREAD }
+    }
+}
+
 /// What all data threads share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) account: Account,
     pub(crate) capture: CaptureLane,
     pub(crate) clock: Clock,
+    pub(crate) tuning: Tuning,
     pub(crate) plan: ArcSwap<Plan>,
     pub(crate) descriptors: Descriptors,
     pub(crate) counters: Arc<Counters>,
@@ -107,6 +130,7 @@ impl Relay {
         account: Account,
         capture: CaptureLane,
         clock: Clock,
+        tuning: Tuning,
     ) -> Result<Self, RelayError> {
         let Bindings { mut groups, threads, segmentation } = bindings;
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
@@ -117,6 +141,7 @@ impl Relay {
             account,
             capture,
             clock,
+            tuning,
             plan: ArcSwap::from_pointee(plan),
             descriptors: Descriptors::raise_limit(held),
             counters,

@@ -1,14 +1,24 @@
 //! Moving a stream's payload one way.
+//!
+//! What comes next is decided by the machine in `forwarder_core::session`; here it is done.
 
-use std::io;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+use std::{io, mem};
 
+use forwarder_core::config::Tcp;
+use forwarder_core::session::{Flow, Outcome, Route, Step};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use schemas::vocab::Direction;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::task::coop::consume_budget;
 
-use super::buffers::Buffers;
 use super::meter::Meter;
+use super::pipes::Lent;
+use super::thread::DataThread;
 
 /// Why payload no longer moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,86 +31,253 @@ pub(crate) enum Halt {
     WriteFailed(i32),
 }
 
-/// One direction of a TCP session.
+/// One direction of a TCP session. It holds a buffer or a pipe only while payload is in it.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    direction: Direction,
+    flow: Flow,
+    hand: Hand,
+    nagle: Nagle,
+}
+
+/// Whether the receiver's kernel holds back small segments (Nagle's algorithm) until what was sent
+/// before them is acknowledged. It makes no difference to the first write of a connection, and many
+/// connections have no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nagle {
+    OnAndUnused,
+    On,
+    Off,
+}
+
+/// What a direction works with.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pump<'a> {
-    pub(crate) direction: Direction,
+pub(crate) struct Side<'a> {
     pub(crate) from: &'a TcpStream,
     pub(crate) to: &'a TcpStream,
     pub(crate) meter: &'a Meter,
-    pub(crate) buffers: &'a Buffers,
+    pub(crate) thread: &'a DataThread,
+    pub(crate) tcp: &'a Tcp,
+    pub(crate) now: Instant,
 }
 
-impl Pump<'_> {
-    /// Moves payload until the sender finishes or a side fails. Not cancel-safe: payload in hand
-    /// is lost with it, which only the end of the session may bring about.
-    pub(crate) async fn run(self) -> Halt {
+/// Where payload is that was received and is not delivered.
+#[derive(Debug)]
+enum Hand {
+    Empty,
+    Buffer { buffer: Box<[u8]>, next: usize },
+    Pipe(Lent),
+}
+
+impl Pump {
+    /// The direction up: its receiver is a socket of ours with no options set.
+    pub(crate) fn to_target(route: Route) -> Self {
+        let (direction, nagle) = (Direction::Up, Nagle::OnAndUnused);
+        Self { direction, flow: Flow::new(route), hand: Hand::Empty, nagle }
+    }
+
+    /// The direction down: its receiver has its listener's options.
+    pub(crate) fn to_client(route: Route) -> Self {
+        let (direction, nagle) = (Direction::Down, Nagle::Off);
+        Self { direction, flow: Flow::new(route), hand: Hand::Empty, nagle }
+    }
+
+    /// Whether a reset of the sender would show by itself.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.flow.is_reading()
+    }
+
+    /// Moves payload until neither side is ready, or the sender finishes, or a side fails, or
+    /// `budget` steps are done; then it comes back at once, after the other tasks.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        side: Side<'_>,
+        mut budget: u32,
+    ) -> Poll<Halt> {
         loop {
-            if let Err(error) = self.from.readable().await {
-                return Halt::ReadFailed(errno(&error));
+            if self.flow.step() == Step::Finish {
+                return Poll::Ready(Halt::Finished);
             }
-            if let Some(halt) = self.step().await {
-                return halt;
+            if budget == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            consume_budget().await;
+            budget -= 1;
+            match ready!(self.poll_step(cx, side)) {
+                Ok(outcome) => self.flow.handle(outcome),
+                Err(halt) => return Poll::Ready(halt),
+            }
         }
     }
 
-    /// One read and the writes that follow from it.
-    async fn step(&self) -> Option<Halt> {
-        let mut buffer = self.buffers.lend();
-        let payload = match self.from.try_read(&mut buffer) {
-            Ok(0) => return Some(Halt::Finished),
-            Ok(len) => &buffer[..len],
-            Err(error) if is_transient(&error) => return None,
-            Err(error) => return Some(Halt::ReadFailed(errno(&error))),
+    fn poll_step(&mut self, cx: &mut Context<'_>, side: Side<'_>) -> Poll<Result<Outcome, Halt>> {
+        let done = match self.flow.step() {
+            Step::Read | Step::Fill if side.meter.poll_room(cx, self.direction).is_pending() => {
+                Ok(Outcome::NoRoom)
+            }
+            Step::Read => self.read(side),
+            Step::Write(bytes) => self.write(side, bytes),
+            Step::TakePipe => Ok(self.take_pipe(side)),
+            Step::Fill => self.fill(side),
+            Step::Clear(bytes) => Ok(self.clear(side, bytes)),
+            Step::Drain(bytes) => self.drain(side, bytes),
+            Step::ReturnPipe => Ok(self.return_pipe()),
+            Step::AwaitReadable => match ready!(side.from.poll_read_ready(cx)) {
+                Ok(()) => Ok(Outcome::Ready),
+                Err(error) => Err(Halt::ReadFailed(errno(&error))),
+            },
+            Step::AwaitWritable => match ready!(side.to.poll_write_ready(cx)) {
+                Ok(()) => Ok(Outcome::Ready),
+                Err(error) => Err(Halt::WriteFailed(errno(&error))),
+            },
+            Step::AwaitRoom => {
+                ready!(side.meter.poll_room(cx, self.direction));
+                Ok(Outcome::Ready)
+            }
+            Step::Finish => return Poll::Pending,
         };
-        self.meter.received(self.direction, payload);
-        let mut rest = payload;
-        while !rest.is_empty() {
-            match self.to.try_write(rest) {
-                Ok(len) => {
-                    self.meter.delivered(self.direction, len);
-                    rest = &rest[len..];
-                }
-                Err(error) if is_transient(&error) => {
-                    if let Some(halt) = self.blocked().await {
-                        return Some(halt);
-                    }
-                }
-                Err(error) => return Some(Halt::WriteFailed(errno(&error))),
-            }
-        }
-        None
+        Poll::Ready(done)
     }
 
-    /// Waits until the receiver takes more. The sender is not read meanwhile, so its reset must be
-    /// looked for.
-    async fn blocked(&self) -> Option<Halt> {
-        // Both branches are cancel-safe: they only wait for readiness.
-        tokio::select! {
-            biased;
-            writable = self.to.writable() => {
-                writable.err().map(|error| Halt::WriteFailed(errno(&error)))
-            }
-            errno = broken(self.from) => Some(Halt::ReadFailed(errno)),
+    fn read(&mut self, side: Side<'_>) -> Result<Outcome, Halt> {
+        let mut buffer = side.thread.buffers.take(side.tcp.buffer_bytes);
+        let mut bytes = 0;
+        let read = side.from.try_io(Interest::READABLE, || {
+            bytes = retry_on_intr(|| recv(side.from, &mut *buffer, RecvFlags::empty()))?.0;
+            // A short read has emptied the socket: it need not be asked again to know that it would
+            // block. The runtime keeps in mind that the sender has closed, if it has.
+            if (1..buffer.len()).contains(&bytes) { Err(blocks()) } else { Ok(()) }
+        });
+        if bytes > 0 {
+            side.meter.received(self.direction, &buffer[..bytes], side.now);
+            self.hand = Hand::Buffer { buffer, next: 0 };
+            return Ok(Outcome::Received { bytes, drained: read.is_err() });
         }
+        side.thread.buffers.put(buffer);
+        match read {
+            Ok(()) => Ok(Outcome::Ended),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Outcome::Nothing),
+            Err(error) => Err(Halt::ReadFailed(errno(&error))),
+        }
+    }
+
+    fn write(&mut self, side: Side<'_>, held: usize) -> Result<Outcome, Halt> {
+        self.send_small_segments_at_once(side.to);
+        let Hand::Buffer { buffer, next } = &mut self.hand else {
+            return Err(Halt::WriteFailed(0));
+        };
+        let rest = &buffer[*next..*next + held];
+        let written = side.to.try_io(Interest::WRITABLE, || {
+            Ok(retry_on_intr(|| send(side.to, rest, SendFlags::NOSIGNAL))?)
+        });
+        let bytes = match written {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Outcome::Blocked),
+            Err(error) => return Err(Halt::WriteFailed(errno(&error))),
+        };
+        side.meter.delivered(self.direction, bytes, side.now);
+        *next += bytes;
+        if bytes == held {
+            self.empty_hand(side);
+        }
+        Ok(Outcome::Moved(bytes))
+    }
+
+    fn send_small_segments_at_once(&mut self, to: &TcpStream) {
+        self.nagle = match self.nagle {
+            Nagle::OnAndUnused => Nagle::On,
+            Nagle::On => {
+                if let Err(error) = to.set_nodelay(true) {
+                    tracing::trace!(%error, "small segments wait for acknowledgements");
+                }
+                Nagle::Off
+            }
+            Nagle::Off => return,
+        };
+    }
+
+    fn empty_hand(&mut self, side: Side<'_>) {
+        if let Hand::Buffer { buffer, .. } = mem::replace(&mut self.hand, Hand::Empty) {
+            side.thread.buffers.put(buffer);
+        }
+    }
+
+    fn take_pipe(&mut self, side: Side<'_>) -> Outcome {
+        if side.thread.shared.counters.splice_denied.load(Ordering::Relaxed) > 0 {
+            return Outcome::Denied;
+        }
+        match side.thread.pipes.lend(side.tcp.pipe_bytes) {
+            Some(pipe) => {
+                self.hand = Hand::Pipe(pipe);
+                Outcome::PipeTaken
+            }
+            None => Outcome::PipeRefused,
+        }
+    }
+
+    fn fill(&mut self, side: Side<'_>) -> Result<Outcome, Halt> {
+        let Hand::Pipe(pipe) = &self.hand else { return Ok(Outcome::Denied) };
+        match side.from.try_io(Interest::READABLE, || pipe.fill(side.from)) {
+            Ok(0) => Ok(Outcome::Ended),
+            Ok(bytes) => {
+                side.meter.received_in_pipe(self.direction, bytes, side.now);
+                Ok(Outcome::Received { bytes, drained: false })
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Outcome::Nothing),
+            Err(error) if is_denial(&error) => {
+                side.thread.shared.counters.splice_denied.store(1, Ordering::Relaxed);
+                Ok(Outcome::Denied)
+            }
+            Err(error) => Err(Halt::ReadFailed(errno(&error))),
+        }
+    }
+
+    fn clear(&self, side: Side<'_>, bytes: usize) -> Outcome {
+        let Hand::Pipe(pipe) = &self.hand else { return Outcome::Cleared(0) };
+        Outcome::Cleared(side.meter.kept_from_pipe(self.direction, pipe.reader(), bytes, side.now))
+    }
+
+    fn drain(&mut self, side: Side<'_>, bytes: usize) -> Result<Outcome, Halt> {
+        self.send_small_segments_at_once(side.to);
+        let Hand::Pipe(pipe) = &self.hand else { return Err(Halt::WriteFailed(0)) };
+        match side.to.try_io(Interest::WRITABLE, || pipe.drain(side.to, bytes)) {
+            Ok(bytes) => {
+                side.meter.delivered(self.direction, bytes, side.now);
+                Ok(Outcome::Moved(bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Outcome::Blocked),
+            Err(error) => Err(Halt::WriteFailed(errno(&error))),
+        }
+    }
+
+    fn return_pipe(&mut self) -> Outcome {
+        if let Hand::Pipe(pipe) = mem::replace(&mut self.hand, Hand::Empty) {
+            pipe.give_back();
+        }
+        Outcome::PipeReturned
     }
 }
 
 /// Waits until a connection that nobody reads breaks, and gives the error number. Cancel-safe.
-pub(crate) async fn broken(stream: &TcpStream) -> i32 {
+pub(crate) async fn broken(stream: Rc<TcpStream>) -> i32 {
     let error = stream.async_io(Interest::ERROR, || match stream.take_error()? {
         Some(error) => Ok(error),
-        None => Err(io::ErrorKind::WouldBlock.into()),
+        None => Err(blocks()),
     });
     match error.await {
         Ok(error) | Err(error) => errno(&error),
     }
 }
 
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+fn blocks() -> io::Error {
+    io::ErrorKind::WouldBlock.into()
+}
+
+/// Whether splice(2) is refused to the whole process: a seccomp filter, or a kernel without it.
+fn is_denial(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::PERM | Errno::NOSYS | Errno::INVAL))
 }
 
 /// The error number; 0 for an error that the kernel did not give.

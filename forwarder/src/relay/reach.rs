@@ -8,9 +8,9 @@ use schemas::vocab::{TargetAddr, Transport};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::Shared;
 use super::meter::Meter;
 use super::plan::{PassPlan, TargetPlan};
+use super::thread::DataThread;
 use crate::dial;
 
 /// One session's search for a target, from the next in turn to the last.
@@ -18,7 +18,7 @@ pub(crate) struct Reach<'a> {
     pub(crate) machine: &'a mut TcpSession,
     pub(crate) meter: &'a Meter,
     pub(crate) pass: &'a PassPlan,
-    pub(crate) shared: &'a Shared,
+    pub(crate) thread: &'a DataThread,
     /// The address dialled last.
     pub(crate) target_address: &'a mut Option<TargetAddr>,
 }
@@ -44,8 +44,8 @@ impl Reach<'_> {
             Target::Address(address) => return self.connect(*address, plan, deadline).await,
             Target::Name(host, port) => (host, *port),
         };
-        self.machine.handle(Event::Resolve, self.shared.clock.now());
-        let addresses = dial::resolve(host, port, deadline).await?;
+        self.machine.handle(Event::Resolve, self.thread.shared.clock.now());
+        let addresses = Box::pin(dial::resolve(host, port, deadline)).await?;
         let mut last = DialFailure::Resolve;
         for (index, &address) in addresses.iter().enumerate() {
             let share = dial::share(deadline, addresses.len() - index);
@@ -67,10 +67,12 @@ impl Reach<'_> {
         let target = TargetAddr::new(address);
         *self.target_address = Some(target);
         self.meter.dialling(target, plan.name_id);
-        self.machine.handle(Event::Dial, self.shared.clock.now());
-        if self.shared.plan.load().is_own(Transport::Tcp, address) {
+        self.machine.handle(Event::Dial, self.thread.shared.clock.now());
+        if self.thread.shared.plan.load().is_own(Transport::Tcp, address) {
             return Err(DialFailure::Loop);
         }
-        dial::tcp(address, deadline, &self.pass.tcp).await
+        let connecting = dial::tcp(address, &self.pass.tcp);
+        let connected = self.thread.ticks.until(deadline, connecting).await;
+        connected.unwrap_or(Err(DialFailure::Timeout))
     }
 }

@@ -3,12 +3,14 @@
 //! What happens is reported to the machine in `forwarder_core::session`, which decides; here its
 //! decisions are carried out.
 
+use std::future::poll_fn;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use forwarder_core::accounting::{Ending, Peer, Peers, is_worth_asking};
-use forwarder_core::session::{Command, DialFailure, End, Event, TcpSession};
+use forwarder_core::session::{Command, DialFailure, End, Event, Route, TcpSession};
 use forwarder_sys::tcp_info::tcp_info;
 use schemas::vocab::{
     ClientAddr, Direction, EgressAddr, EndReason, ListenAddr, TargetAddr, Timestamp, Transport,
@@ -17,15 +19,14 @@ use schemas::wire::MarkKind;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until};
 
 use super::Permit;
 use super::admit::{Admitted, Arrival};
 use super::counters::count;
 use super::log::Outcome;
 use super::meter::Meter;
-use super::pump::{Halt, Pump, broken};
 use super::reach::Reach;
+use super::relaying::{Parts, Patience, Relaying, Watch};
 use super::thread::{DataThread, Running};
 use crate::listener::Bound;
 
@@ -53,11 +54,11 @@ pub(crate) fn accepted(
         reset(&client);
         return;
     };
-    let session = Session {
+    let mut session = Session {
         machine: TcpSession::new(&admitted.pass.timeouts),
         meter: Some(meter),
         admitted,
-        client,
+        client: Rc::new(client),
         target: None,
         target_address: None,
         egress: None,
@@ -65,7 +66,7 @@ pub(crate) fn accepted(
         _running: Running::begin(thread),
         _permit: permit,
     };
-    spawn_local(session.run());
+    spawn_local(async move { session.live().await });
 }
 
 /// A session and everything it holds. Dropped before its end it ends then: as `drained` when we
@@ -76,8 +77,8 @@ struct Session {
     /// `None` after the end.
     meter: Option<Meter>,
     admitted: Admitted,
-    client: TcpStream,
-    target: Option<TcpStream>,
+    client: Rc<TcpStream>,
+    target: Option<Rc<TcpStream>>,
     target_address: Option<TargetAddr>,
     egress: Option<EgressAddr>,
     thread: Rc<DataThread>,
@@ -89,22 +90,27 @@ struct Session {
 const METER_LASTS: &str = "the meter is taken only when the session is closed";
 
 impl Session {
-    async fn run(mut self) {
+    /// From the verdict to the end.
+    async fn live(&mut self) {
         let reached = self.reach().await;
         let meter = self.meter.as_ref().expect(METER_LASTS);
         self.thread.keep_payload(&self.admitted, Transport::Tcp, self.target_address, meter);
-        let command = match reached {
-            Ok(target) => self.relay(target).await,
+        let end = match reached {
+            Ok(target) => {
+                let mut relaying = self.connected(target);
+                poll_fn(|cx| relaying.poll(self.parts(), cx)).await
+            }
             Err(event) => {
                 if let Event::DialFailed(failure) = event {
                     self.unreached(failure);
                 }
-                self.machine.handle(event, self.thread.shared.clock.now())
+                match self.machine.handle(event, self.thread.shared.clock.now()) {
+                    Command::End(end) => end,
+                    Command::Continue | Command::Shutdown(_) => return,
+                }
             }
         };
-        if let Command::End(end) = command {
-            self.close(end);
-        }
+        self.close(end);
     }
 
     /// Dials until a target answers, while the client's connection lasts.
@@ -112,64 +118,44 @@ impl Session {
         let Self { machine, meter, admitted, client, target_address, thread, .. } = self;
         let meter = meter.as_ref().expect(METER_LASTS);
         let pass = &admitted.pass;
-        let reach = Reach { machine, meter, pass, shared: &thread.shared, target_address };
-        // Both branches may be dropped: nothing has been read from either side.
-        tokio::select! {
-            biased;
-            errno = broken(client) => Err(Event::ClientGone(errno)),
-            reached = reach.run() => reached.map_err(Event::DialFailed),
-        }
+        let reach = Reach { machine, meter, pass, thread, target_address };
+        let mut reach = pin!(reach.run());
+        // A dial that lasts a moment is not worth a watch on the client.
+        let mut patience = Patience::default();
+        let mut watch = Watch::default();
+        poll_fn(|cx| {
+            if let Poll::Ready(reached) = reach.as_mut().poll(cx) {
+                return Poll::Ready(reached.map_err(Event::DialFailed));
+            }
+            if watch.is_on() || patience.is_over() {
+                return watch.poll(client, cx).map(|errno| Err(Event::ClientGone(errno)));
+            }
+            patience.begin(&thread.ticks, cx);
+            Poll::Pending
+        })
+        .await
     }
 
-    /// Moves payload both ways until the machine calls it the end.
-    async fn relay(&mut self, target: TcpStream) -> Command {
-        let Self { machine, meter, client, thread, egress, .. } = self;
-        let meter = meter.as_ref().expect(METER_LASTS);
-        let (client, target) = (&*client, &*self.target.insert(target));
-        let (clock, buffers) = (thread.shared.clock, &thread.buffers);
+    fn connected(&mut self, target: TcpStream) -> Relaying {
+        let meter = self.meter.as_ref().expect(METER_LASTS);
+        let now = self.thread.shared.clock.now();
         if let Ok(address) = target.local_addr() {
-            meter.connected(*egress.insert(EgressAddr::new(address)));
+            meter.connected(*self.egress.insert(EgressAddr::new(address)), now);
         }
-        machine.handle(Event::Connected, clock.now());
-        let up = Pump { direction: Direction::Up, from: client, to: target, meter, buffers };
-        let down = Pump { direction: Direction::Down, from: target, to: client, meter, buffers };
-        let mut up = pin!(up.run());
-        let mut down = pin!(down.run());
-        let mut timer = pin!(sleep_until(Instant::now()));
-        loop {
-            let timeout = machine.poll_timeout(meter.last_moved());
-            if let Some(at) = timeout {
-                timer.as_mut().reset(Instant::from_std(at));
-            }
-            let client_done = machine.is_finished(Direction::Up);
-            let target_done = machine.is_finished(Direction::Down);
-            // The pumps are pinned outside; the other branches only wait. A side that has finished
-            // is not read any more, so its reset must be looked for.
-            let event = tokio::select! {
-                biased;
-                halt = &mut up, if !client_done => Some(event(Direction::Up, halt)),
-                halt = &mut down, if !target_done => Some(event(Direction::Down, halt)),
-                errno = broken(client), if client_done => {
-                    Some(Event::ReadFailed(Direction::Up, errno))
-                }
-                errno = broken(target), if target_done => {
-                    Some(Event::ReadFailed(Direction::Down, errno))
-                }
-                () = &mut timer, if timeout.is_some() => None,
-            };
-            let command = match event {
-                Some(event) => {
-                    mark(meter, event);
-                    machine.handle(event, clock.now())
-                }
-                None => machine.handle_timeout(clock.now(), meter.last_moved(), meter.owed()),
-            };
-            match command {
-                Command::Continue => {}
-                Command::Shutdown(Direction::Up) => finish(target),
-                Command::Shutdown(Direction::Down) => finish(client),
-                Command::End(_) => return command,
-            }
+        self.machine.handle(Event::Connected, now);
+        self.target = Some(Rc::new(target));
+        let route = self.thread.shared.tuning.route;
+        Relaying::new(if meter.takes_pipes() { route } else { Route::Copy })
+    }
+
+    fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            machine: &mut self.machine,
+            meter: self.meter.as_ref().expect(METER_LASTS),
+            client: &self.client,
+            target: self.target.as_ref().expect("relaying begins with the target's connection"),
+            thread: &self.thread,
+            tcp: &self.admitted.pass.tcp,
         }
     }
 
@@ -231,6 +217,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        if self.meter.is_none() {
+            return;
+        }
         let event = if std::thread::panicking() { Event::Broken } else { Event::Drained };
         if let Command::End(end) = self.machine.handle(event, self.thread.shared.clock.now()) {
             if event == Event::Broken {
@@ -251,33 +240,8 @@ fn peer(stream: &TcpStream, syn: u64) -> Option<Peer> {
     })
 }
 
-fn event(direction: Direction, halt: Halt) -> Event {
-    match halt {
-        Halt::Finished => Event::Finished(direction),
-        Halt::ReadFailed(errno) => Event::ReadFailed(direction, errno),
-        Halt::WriteFailed(errno) => Event::WriteFailed(direction, errno),
-    }
-}
-
-/// Shows the capture what a peer did besides sending payload.
-fn mark(meter: &Meter, event: Event) {
-    match event {
-        Event::Finished(direction) => meter.mark(direction, MarkKind::Fin),
-        Event::ReadFailed(direction, _) => meter.mark(direction, MarkKind::Reset),
-        // Whoever does not take what is written to it sent the reset.
-        Event::WriteFailed(direction, _) => meter.mark(direction.opposite(), MarkKind::Reset),
-        Event::Resolve
-        | Event::Dial
-        | Event::DialFailed(_)
-        | Event::ClientGone(_)
-        | Event::Connected
-        | Event::Drained
-        | Event::Broken => {}
-    }
-}
-
 /// Sends FIN after everything written before.
-fn finish(receiver: &TcpStream) {
+pub(super) fn finish(receiver: &TcpStream) {
     if let Err(error) = SockRef::from(receiver).shutdown(Shutdown::Write) {
         // The receiver is gone already, which reading from it tells in a moment.
         tracing::trace!(%error, "no FIN could be sent");

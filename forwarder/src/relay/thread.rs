@@ -9,7 +9,7 @@ use std::sync::Arc;
 use forwarder_core::config::Listener;
 use schemas::vocab::Transport;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,8 @@ use super::Shared;
 use super::batches::Batches;
 use super::buffers::Buffers;
 use super::log::{Log, LogBudget};
+use super::pipes::Pipes;
+use super::ticks::Ticks;
 use super::waiting::Room;
 use crate::capture::Inlet;
 use crate::listener::{self, Opened};
@@ -72,7 +74,10 @@ impl ThreadHandle {
         std::thread::Builder::new().name(format!("data-{number}")).spawn(move || {
             let local = LocalSet::new();
             let thread = Rc::new(DataThread::new(shared));
-            local.block_on(&runtime, serve(&thread, opened, inbox));
+            local.block_on(&runtime, async {
+                // A task like the others, or it would be polled whenever one of them is.
+                rethrow(spawn_local(serve(thread, opened, inbox)).await);
+            });
             // Ends the sessions that are left, before the farewell says that all have ended.
             drop(local);
             // A name server that does not answer must not hold up the end.
@@ -114,6 +119,8 @@ pub(crate) struct DataThread {
     pub(crate) batches: Batches,
     /// Where captured payload goes.
     pub(crate) capture: Inlet,
+    pub(crate) pipes: Rc<Pipes>,
+    pub(crate) ticks: Rc<Ticks>,
     /// UDP associations alive.
     pub(crate) associations: Cell<usize>,
     /// Room for datagrams whose target's name is looked up.
@@ -127,11 +134,14 @@ impl DataThread {
     fn new(shared: Arc<Shared>) -> Self {
         let log = LogBudget::new(shared.clock.now());
         let capture = shared.capture.inlet();
+        let pipes = Pipes::new(shared.tuning.pipes, shared.descriptors, &shared.counters);
         Self {
             shared,
             capture,
             buffers: Buffers::default(),
             batches: Batches::default(),
+            pipes,
+            ticks: Rc::default(),
             associations: Cell::new(0),
             waiting_room: Room::default(),
             log,
@@ -211,8 +221,11 @@ impl Listeners<'_> {
 }
 
 /// Serves listeners until an order to drain is carried out.
-async fn serve(thread: &Rc<DataThread>, opened: Vec<Opened>, mut inbox: mpsc::Receiver<Order>) {
-    let mut listeners = Listeners { thread, closing: HashMap::new(), tasks: JoinSet::new() };
+async fn serve(thread: Rc<DataThread>, opened: Vec<Opened>, mut inbox: mpsc::Receiver<Order>) {
+    let mut beat = JoinSet::new();
+    beat.spawn_local(Rc::clone(&thread.ticks).run());
+    let mut listeners =
+        Listeners { thread: &thread, closing: HashMap::new(), tasks: JoinSet::new() };
     for opened in opened {
         listeners.open(opened);
     }
@@ -256,7 +269,7 @@ async fn serve(thread: &Rc<DataThread>, opened: Vec<Opened>, mut inbox: mpsc::Re
     }
 }
 
-/// A listener's panic is the thread's: without it the forwarder would look alive and be deaf.
+/// A panic of a listener, or of the task that opens and closes them, is the thread's: without it the forwarder would look alive and be deaf.
 fn rethrow(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && let Ok(panic) = error.try_into_panic()

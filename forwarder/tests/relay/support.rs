@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use forwarder::accounting::{self, Account, JournalThread};
 use forwarder::capture::CaptureLane;
 use forwarder::clock::Clock;
-use forwarder::relay::{Bindings, Relay};
+use forwarder::relay::{Bindings, Relay, Tuning};
 use forwarder_core::config::{Config, Environment, Target};
 use journal::Entry;
 use schemas::table::Session;
@@ -67,8 +67,15 @@ impl Scene {
         let clock = Clock::start();
         let (account, journal) = accounting::start(&config, clock).unwrap();
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let relay =
-            Relay::start(&config, bindings, account.clone(), capture_lane(), clock).unwrap();
+        let relay = Relay::start(
+            &config,
+            bindings,
+            account.clone(),
+            capture_lane(),
+            clock,
+            Tuning::default(),
+        )
+        .unwrap();
         Self { relay, account, journal, control, dir }
     }
 
