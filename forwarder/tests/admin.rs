@@ -8,8 +8,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
+use e2e_tests::wait::{self, DEADLINE};
 use forwarder::admin::client::ask;
 use forwarder::admin::server::Server;
 use forwarder::admin::{Answer, Complaint, MAX_REQUEST_BYTES, Request, Sessions};
@@ -25,7 +25,7 @@ struct Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         self.stop.take();
-        self.thread.take().unwrap().join().unwrap();
+        wait::joined("the server stops", self.thread.take().unwrap());
     }
 }
 
@@ -45,7 +45,7 @@ fn serving(socket: &Path) -> Serving {
             }
         });
     });
-    is_bound.recv().unwrap();
+    is_bound.recv_timeout(DEADLINE).unwrap();
     Serving { stop: Some(stop), thread: Some(thread) }
 }
 
@@ -69,7 +69,7 @@ fn bind(socket: &Path) -> Result<Server, Failure> {
 /// What the server says to raw bytes before it closes, or before nothing more comes for a while.
 fn raw(socket: &Path, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     // The server may hang up while we still talk.
     drop(stream.write_all(bytes));
     drop(stream.shutdown(std::net::Shutdown::Write));
@@ -97,6 +97,7 @@ fn one_connection_carries_many_requests() {
     let socket = dir.path().join("admin.sock");
     let _serving = serving(&socket);
     let mut stream = UnixStream::connect(&socket).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     for limit in 1..5 {
         writeln!(stream, "{{\"command\":\"sessions\",\"limit\":{limit}}}").unwrap();

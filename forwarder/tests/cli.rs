@@ -5,11 +5,13 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use e2e_tests::process::output;
+
 const GOOD: &str = "[[service]]\nname = \"web\"\nlisten = [\"tcp://127.0.0.1:8080\"]\n\
     target = [\"10.0.0.5:80\"]\n[[rule]]\nname = \"everyone\"\naction = \"pass\"\n";
 
 fn forwarder(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_forwarder")).args(arguments).output().unwrap()
+    output(Command::new(env!("CARGO_BIN_EXE_forwarder")).args(arguments))
 }
 
 /// Exit code, stdout and stderr.

@@ -3,22 +3,26 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use e2e_tests::endpoint::Target;
+use e2e_tests::process::{finished, kill, output};
+use e2e_tests::wait::{self, DEADLINE};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 #[test]
 fn an_address_in_use_is_told_with_the_service_and_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let scene = Scene::new(&service(&address.to_string(), "127.0.0.1:9"));
-    let output = scene.command().output().unwrap();
+    let output = output(&mut scene.command());
     assert_eq!(output.status.code(), Some(69));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains(&format!("cannot listen on tcp://{address} (service s)")), "{text}");
@@ -31,17 +35,17 @@ fn another_forwarder_on_the_same_address_is_an_address_in_use_too() {
     let first = scene.start();
     let address = scene.listener();
     let second = Scene::new(&service(&address.to_string(), "127.0.0.1:9"));
-    assert_eq!(second.command().output().unwrap().status.code(), Some(69));
+    assert_eq!(output(&mut second.command()).status.code(), Some(69));
     assert_eq!(stop(first).status.code(), Some(0));
 }
 
 #[test]
 fn sigterm_lets_a_running_session_end_in_its_time() {
-    let target = TcpListener::bind("127.0.0.1:0").unwrap();
-    let scene = Scene::new(&service("127.0.0.1:0", &target.local_addr().unwrap().to_string()));
+    let target = Target::start(LOOPBACK);
+    let scene = Scene::new(&service("127.0.0.1:0", &target.address().to_string()));
     let mut forwarder = scene.start();
     let mut client = connect(scene.listener());
-    let (mut server, _) = target.accept().unwrap();
+    let mut server = target.accept();
     terminate(&forwarder);
     hear(&mut forwarder, "stopping");
     server.write_all(b"the rest").unwrap();
@@ -50,16 +54,16 @@ fn sigterm_lets_a_running_session_end_in_its_time() {
     client.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"the rest");
     drop(client);
-    assert_eq!(wait(forwarder).status.code(), Some(0));
+    assert_eq!(ended(forwarder).status.code(), Some(0));
 }
 
 #[test]
 fn a_second_sigterm_ends_at_once() {
-    let target = TcpListener::bind("127.0.0.1:0").unwrap();
-    let scene = Scene::new(&service("127.0.0.1:0", &target.local_addr().unwrap().to_string()));
+    let target = Target::start(LOOPBACK);
+    let scene = Scene::new(&service("127.0.0.1:0", &target.address().to_string()));
     let mut forwarder = scene.start();
     let mut client = connect(scene.listener());
-    let _server = target.accept().unwrap();
+    let _server = target.accept();
     terminate(&forwarder);
     hear(&mut forwarder, "stopping");
     let asked = Instant::now();
@@ -72,9 +76,8 @@ fn a_second_sigterm_ends_at_once() {
 #[test]
 fn without_descriptors_accepting_rests_without_spinning_and_goes_on_later() {
     const CLIENTS: usize = 60;
-    let target = TcpListener::bind("127.0.0.1:0").unwrap();
-    target.set_nonblocking(true).unwrap();
-    let scene = Scene::new(&service("127.0.0.1:0", &target.local_addr().unwrap().to_string()));
+    let target = Target::start(LOOPBACK);
+    let scene = Scene::new(&service("127.0.0.1:0", &target.address().to_string()));
     let forwarder = scene.start_with_descriptors(150);
     let clients: Vec<_> = (0..CLIENTS).map(|_| connect(scene.listener())).collect();
     until("accepting rests", || scene.counter("accept_pauses") > 0);
@@ -90,14 +93,9 @@ fn without_descriptors_accepting_rests_without_spinning_and_goes_on_later() {
     for client in &clients {
         client.shutdown(std::net::Shutdown::Write).unwrap();
     }
-    let mut served = 0;
-    until("all are served", || {
-        while let Ok((server, _)) = target.accept() {
-            served += 1;
-            drop(server);
-        }
-        served == CLIENTS
-    });
+    for _ in 0..CLIENTS {
+        drop(target.accept());
+    }
     assert_eq!(stop(forwarder).status.code(), Some(0));
 }
 
@@ -105,20 +103,20 @@ fn without_descriptors_accepting_rests_without_spinning_and_goes_on_later() {
 fn a_log_that_nobody_reads_holds_nobody_up() {
     // Two lines of some 200 bytes each; a pipe holds 64 KiB.
     const SESSIONS: usize = 400;
-    let target = TcpListener::bind("127.0.0.1:0").unwrap();
-    let rules = service("127.0.0.1:0", &target.local_addr().unwrap().to_string())
+    let target = Target::start(LOOPBACK);
+    let rules = service("127.0.0.1:0", &target.address().to_string())
         + "log = [\"connect\", \"disconnect\"]\n";
     let scene = Scene::new(&rules);
     let forwarder = scene.start();
     for _ in 0..SESSIONS {
         let mut client = connect(scene.listener());
-        drop(target.accept().unwrap());
+        drop(target.accept());
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
     }
     terminate(&forwarder);
     let mut forwarder = forwarder;
-    until("the forwarder ends", || forwarder.try_wait().unwrap().is_some());
-    assert_eq!(forwarder.wait().unwrap().code(), Some(0));
+    let status = wait::until("the forwarder ends", || forwarder.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]
@@ -131,11 +129,11 @@ fn nothing_is_ever_open_to_more_users_than_meant() {
     std::fs::write(&file, source.replace("admin.sock", "made/for/admin.sock")).unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", "umask 0; exec \"$@\"", "sh"]).args(scene.run_line());
-    let forwarder = command.stderr(Stdio::piped()).spawn().unwrap();
+    let forwarder = Running(command.stderr(Stdio::piped()).spawn().unwrap());
     let socket = at.join("made/for/admin.sock");
     until("the socket is open to the group", || mode(&socket) == Some(0o660));
     until("the spool is there", || at.join("spool/id").exists());
-    let status = std::fs::read_to_string(format!("/proc/{}/status", forwarder.id())).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", forwarder.0.id())).unwrap();
     assert!(status.contains("Umask:\t0077"), "{status}");
     for directory in ["made", "made/for"] {
         assert_eq!(mode(&at.join(directory)), Some(0o750), "{directory}");
@@ -151,9 +149,8 @@ fn a_fifo_in_the_spool_is_told_by_name_and_not_waited_for() {
     let spool = scene.dir.path().join("spool");
     std::fs::create_dir(&spool).unwrap();
     let fifo = spool.join("00000000000000000001.seg");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let forwarder = scene.command().stderr(Stdio::piped()).spawn().unwrap();
-    let output = wait(forwarder);
+    assert!(output(Command::new("mkfifo").arg(&fifo)).status.success());
+    let output = output(&mut scene.command());
     assert_eq!(output.status.code(), Some(74));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains(&format!("{} is not a regular file", fifo.display())), "{text}");
@@ -211,31 +208,28 @@ impl Scene {
     }
 
     /// Starts it and waits until it answers.
-    fn start(&self) -> Child {
+    fn start(&self) -> Running {
         self.started(self.command())
     }
 
     /// The same with so few descriptors.
-    fn start_with_descriptors(&self, descriptors: u32) -> Child {
+    fn start_with_descriptors(&self, descriptors: u32) -> Running {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$@\""), "sh"]);
         command.args(self.run_line());
         self.started(command)
     }
 
-    fn started(&self, mut command: Command) -> Child {
-        let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    fn started(&self, mut command: Command) -> Running {
+        let running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
         until("the forwarder answers", || self.ask().is_some());
-        child
+        running
     }
 
     fn ask(&self) -> Option<Value> {
         let socket = self.dir.path().join("admin.sock");
-        let output = Command::new(env!("CARGO_BIN_EXE_forwarder"))
-            .args(["status", "--json", "--socket"])
-            .arg(socket)
-            .output()
-            .unwrap();
+        let mut asking = Command::new(env!("CARGO_BIN_EXE_forwarder"));
+        let output = output(asking.args(["status", "--json", "--socket"]).arg(socket));
         output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
     }
 
@@ -263,43 +257,51 @@ fn connect(to: SocketAddr) -> TcpStream {
     stream
 }
 
-fn terminate(child: &Child) {
-    let pid = rustix::process::Pid::from_child(child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-}
+/// A forwarder; killed when dropped, so that a test that fails leaves nobody behind who holds its
+/// standard output.
+struct Running(Child);
 
-/// Reads the log until a line says `word`.
-fn hear(child: &mut Child, word: &str) {
-    let mut log = BufReader::new(child.stderr.as_mut().unwrap());
-    let mut line = String::new();
-    while !line.contains(word) {
-        line.clear();
-        assert!(log.read_line(&mut line).unwrap() > 0, "the log ended without {word:?}");
+impl Drop for Running {
+    fn drop(&mut self) {
+        kill(&mut self.0);
     }
 }
 
-/// Sends SIGTERM and waits for the end.
-fn stop(child: Child) -> Output {
-    terminate(&child);
-    wait(child)
+fn terminate(forwarder: &Running) {
+    let pid = rustix::process::Pid::from_child(&forwarder.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }
 
-fn wait(mut child: Child) -> Output {
-    until("the forwarder ends", || child.try_wait().unwrap().is_some());
-    child.wait_with_output().unwrap()
+/// Reads the log until a line says `word`; the rest is read and forgotten.
+fn hear(forwarder: &mut Running, word: &str) {
+    let log = BufReader::new(forwarder.0.stderr.take().unwrap());
+    let (say, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in log.lines().map_while(Result::ok) {
+            // The test has heard enough; the forwarder still wants to be read.
+            drop(say.send(line));
+        }
+    });
+    while !heard.recv_timeout(DEADLINE).expect("the log says it in time").contains(word) {}
+}
+
+/// Sends SIGTERM and waits for the end.
+fn stop(forwarder: Running) -> Output {
+    terminate(&forwarder);
+    ended(forwarder)
+}
+
+fn ended(mut forwarder: Running) -> Output {
+    finished("the forwarder", &mut forwarder.0)
 }
 
 /// Processor time used so far, in ticks of 10 ms.
-fn cpu_ticks(child: &Child) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+fn cpu_ticks(forwarder: &Running) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", forwarder.0.id())).unwrap();
     let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait::until(what, || condition().then_some(()));
 }

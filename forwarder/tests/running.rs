@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use e2e_tests::process::{kill, output};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -22,8 +23,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
+        kill(&mut self.process);
     }
 }
 
@@ -44,7 +44,7 @@ impl Running {
     }
 
     fn ask(&self, arguments: &[&str]) -> Output {
-        command(self.dir.path(), arguments).output().unwrap()
+        output(&mut command(self.dir.path(), arguments))
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
@@ -251,8 +251,7 @@ fn a_second_forwarder_on_the_same_admin_socket_is_refused() {
     hear(forwarder.address(0), "hello");
 
     // Killed, it leaves its socket file behind; the next one takes its place.
-    forwarder.process.kill().unwrap();
-    forwarder.process.wait().unwrap();
+    kill(&mut forwarder.process);
     assert!(forwarder.dir.path().join("admin.sock").exists());
     assert_eq!(forwarder.ask(&["status"]).status.code(), Some(69));
     forwarder.process =

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use e2e_tests::process::output;
 use journal::Entry;
 use prost::Message;
 use recorder::log::{Log, LogError, LogHandle, Stream, Taken};
@@ -32,13 +33,13 @@ fn a_full_disk_ends_the_stream_and_leaves_no_gap_when_it_is_taken_up_again() {
     // A write beyond the limit raises SIGXFSZ, which kills unless ignored; then it fails.
     let script = r#"trap "" XFSZ; ulimit -f 64; exec "$0" --exact "$1" --nocapture"#;
     let name = "a_full_disk_ends_the_stream_and_leaves_no_gap_when_it_is_taken_up_again";
-    let child = Command::new("sh")
-        .args(["-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .arg(name)
-        .env(CHILD_DIR, dir.path())
-        .output()
-        .unwrap();
+    let child = output(
+        Command::new("sh")
+            .args(["-c", script])
+            .arg(std::env::current_exe().unwrap())
+            .arg(name)
+            .env(CHILD_DIR, dir.path()),
+    );
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
     let numbers = received(&dir.path().join("log"));
     assert!(numbers.len() > 30, "{numbers:?}");

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use e2e_tests::process::try_output;
 use futures_util::{SinkExt, StreamExt};
 use journal::Entry;
 use prost::Message;
@@ -290,7 +291,7 @@ async fn a_peer_of_another_uid_is_refused() {
     let hex: String = hello.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut stranger = std::process::Command::new("python3");
     stranger.args(["-c", script]).arg(&recorder.socket).arg(hex).uid(65534);
-    let output = tokio::task::spawn_blocking(move || stranger.output()).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || try_output(&mut stranger)).await.unwrap();
     let Ok(output) = output else {
         println!("skipped: no python3 to be the stranger");
         return;
@@ -476,7 +477,7 @@ impl Client {
         };
         let mut rest = Vec::new();
         // What we sent and the recorder did not read turns the close into a reset.
-        drop(self.framed.get_mut().read_to_end(&mut rest).await);
+        drop(timeout(DEADLINE, self.framed.get_mut().read_to_end(&mut rest)).await.unwrap());
         assert!(rest.is_empty());
         reject
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use e2e_tests::endpoint::{Plan, TcpServer, exchange};
-use e2e_tests::process::Process;
+use e2e_tests::process::{Process, try_output};
 use e2e_tests::scene::{Said, Scene};
 use e2e_tests::{address, binary, wait};
 use schemas::wire::{Frame, FrameKind, Hello, Lane, MAX_ACCOUNTING_PAYLOAD, PROTOCOL};
@@ -158,7 +158,7 @@ fn for_everyone(scene: &Scene, program: &str) -> PathBuf {
 /// A command as user and group 65534, `nobody`; `None` where we may not become it.
 fn as_nobody(program: &PathBuf) -> Option<Command> {
     let root = rustix::process::geteuid().is_root();
-    let there = Command::new("setpriv").arg("--version").stdout(Stdio::null()).status().is_ok();
+    let there = try_output(Command::new("setpriv").arg("--version")).is_ok();
     if !root || !there {
         println!("left out: it takes root and setpriv");
         return None;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use e2e_tests::binary;
+use e2e_tests::process::try_output;
 use e2e_tests::scene::Said;
 
 /// The files as installed below a directory of their own.
@@ -82,9 +83,8 @@ fn installed_units_start_what_was_installed() {
         fs::write(&unit, here).unwrap();
         units.push(unit);
     }
-    let analyze =
-        Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output();
-    let Ok(said) = analyze else {
+    let mut analyze = Command::new("systemd-analyze");
+    let Ok(said) = try_output(analyze.args(["verify", "--man=no"]).args(&units)) else {
         println!("systemd-analyze is not here: the units were read as text only");
         return;
     };

@@ -144,29 +144,42 @@ impl Drop for Process {
     }
 }
 
-/// Runs `command` to its end, without stdin unless the caller gave it one, as `Command::output`
-/// does, but not for longer than [`wait::DEADLINE`].
+/// Runs `command` to its end, as `Command::output` does, but not for longer than
+/// [`wait::DEADLINE`].
 ///
 /// # Panics
 /// It cannot be started, or does not end in time; the message holds what it wrote.
 #[track_caller]
 pub fn output(command: &mut Command) -> Output {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let child = child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-    finished(&format!("{command:?}"), child)
+    try_output(command).unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"))
 }
 
-/// Waits for the end of a child whose stdout and stderr are piped.
+/// As [`output`], for a program that may not be here.
+///
+/// # Errors
+/// It cannot be started.
+///
+/// # Panics
+/// It does not end in time; the message holds what it wrote.
+#[track_caller]
+pub fn try_output(command: &mut Command) -> io::Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    Ok(finished(&format!("{command:?}"), &mut child))
+}
+
+/// Waits for the end of a child, and gives what it wrote to those of stdout and stderr that are
+/// piped. Its stdin is closed.
 ///
 /// # Panics
 /// It does not end within [`wait::DEADLINE`]; it is killed, and the message holds what it wrote.
 #[track_caller]
-pub fn finished(name: &str, mut child: Child) -> Output {
+pub fn finished(name: &str, child: &mut Child) -> Output {
     drop(child.stdin.take());
     let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
     let status = wait::within(wait::DEADLINE, || child.try_wait().expect("it is our child"));
     if status.is_none() {
-        kill(&mut child);
+        kill(child);
     }
     // A grandchild that holds the other end open is not waited for.
     let [stdout, stderr] =
@@ -193,7 +206,7 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
 }
 
 /// Kills a child and waits until the system has taken it away.
-fn kill(child: &mut Child) {
+pub fn kill(child: &mut Child) {
     drop(child.kill());
     _ = wait::within(wait::DEADLINE, || child.try_wait().ok().flatten());
 }

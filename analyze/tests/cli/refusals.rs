@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
+use e2e_tests::process::{finished, output};
+
 use crate::support::account::Account;
 use crate::support::{Data, Run, analyze};
 
@@ -207,7 +209,7 @@ fn sql_may_come_from_standard_input() {
         .unwrap();
     let statement = b"select session, end_reason from sessions where session = 'k3f9x2ab-3';";
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), statement).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = finished("analyze", &mut child);
     assert_eq!(output.stdout, b"session,end_reason\nk3f9x2ab-3,lost\n");
 }
 
@@ -232,7 +234,7 @@ fn a_reader_that_goes_away_is_no_fault() {
         .spawn()
         .unwrap();
     drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
+    let output = finished("analyze", &mut child);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
@@ -262,7 +264,7 @@ fn an_end_by_signal_leaves_no_partial_file() {
         std::thread::yield_now();
     }
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(output(Command::new("kill").args(["-INT", &pid])).status.success());
+    assert_eq!(finished("analyze", &mut child).status.code(), Some(130));
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
 }

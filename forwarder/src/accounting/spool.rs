@@ -163,6 +163,7 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
+    use e2e_tests::process::output;
     use journal::{Entry, Settings, scan};
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use schemas::vocab::SpoolId;
@@ -204,13 +205,11 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         // A write beyond the limit raises SIGXFSZ, which kills unless ignored; then it fails.
-        let child = Command::new("sh")
+        let child = output(Command::new("sh")
             .args(["-c", r#"trap "" XFSZ; exec "$0" --exact "$1""#])
             .arg(std::env::current_exe().unwrap())
             .arg("accounting::spool::tests::frames_that_cannot_be_written_again_at_once_are_not_forgotten")
-            .env(CHILD_DIR, dir.path())
-            .output()
-            .unwrap();
+            .env(CHILD_DIR, dir.path()));
         assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
         let entries = scan(dir.path()).unwrap().map(Result::unwrap);
         let kinds: Vec<_> = entries

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use e2e_tests::process::output;
 use recorder::config::Rotate;
 use schemas::table::Capture;
 use schemas::vocab::Direction::{Down, Up};
@@ -277,13 +278,13 @@ fn a_write_that_the_disk_cuts_short_leaves_whole_packets_and_the_sum_right() {
     let data = tempfile::tempdir().unwrap();
     // A write beyond the limit raises SIGXFSZ, which kills unless ignored; then it fails.
     let script = r#"trap "" XFSZ; ulimit -f 64; exec "$0" --exact "$1" --nocapture"#;
-    let child = std::process::Command::new("sh")
-        .args(["-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .arg(name)
-        .env(CHILD_DIR, data.path())
-        .output()
-        .unwrap();
+    let child = output(
+        std::process::Command::new("sh")
+            .args(["-c", script])
+            .arg(std::env::current_exe().unwrap())
+            .arg(name)
+            .env(CHILD_DIR, data.path()),
+    );
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
     let file = only_file(data.path(), "web");
     tshark::readable(&file).unwrap();

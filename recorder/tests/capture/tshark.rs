@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use e2e_tests::process::try_output;
+
 /// What a check found wrong.
 pub(crate) type Verdict = Result<(), String>;
 
@@ -24,7 +26,7 @@ const BAD: &str = "(_ws.expert.severity >= 6291456 && !(tcp.flags.reset==1)) || 
 
 /// Runs a tool; its standard output, or what it complained about.
 pub(crate) fn run(tool: &str, args: &[&str]) -> Result<String, String> {
-    let output = Command::new(tool).args(args).env("TZ", "UTC").output();
+    let output = try_output(Command::new(tool).args(args).env("TZ", "UTC"));
     let output = output.unwrap_or_else(|error| {
         panic!("cannot run {tool}: {error}. Please type: sudo apt-get install tshark tcpdump")
     });

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use e2e_tests::process;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A directory with a configuration, and perhaps a recorder that runs on it.
@@ -51,7 +53,7 @@ impl Scene {
 
     /// Runs a command of the program to its end.
     pub(crate) fn run(&self, command: &str) -> Output {
-        self.command(command).output().unwrap()
+        process::output(&mut self.command(command))
     }
 
     fn command(&self, name: &str) -> Command {
@@ -133,8 +135,7 @@ impl Scene {
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.running.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            process::kill(&mut child);
         }
     }
 
@@ -143,7 +144,7 @@ impl Scene {
         let mut child = self.running.take()?;
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        child.wait().unwrap().code()
+        process::finished("the recorder", &mut child).status.code()
     }
 }
 

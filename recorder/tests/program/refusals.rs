@@ -5,6 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Output;
 
+use e2e_tests::wait::DEADLINE;
+
 use crate::child::Scene;
 
 #[track_caller]
@@ -12,6 +14,13 @@ fn refused(output: &Output, code: i32, sentence: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(said.contains(sentence), "{said}");
+}
+
+/// Connects to the admin socket, with a deadline on every answer.
+fn connect(scene: &Scene) -> UnixStream {
+    let stream = UnixStream::connect(scene.path("admin.sock")).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
 }
 
 #[test]
@@ -96,7 +105,7 @@ fn a_request_that_is_none() {
     use std::io::{BufRead, BufReader, Write};
     let mut scene = Scene::new();
     scene.start();
-    let mut stream = UnixStream::connect(scene.path("admin.sock")).unwrap();
+    let mut stream = connect(&scene);
     let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();
     for request in ["", "{", "{\"command\":\"explode\"}"] {
         writeln!(stream, "{request}").unwrap();
@@ -123,7 +132,7 @@ fn more_who_ask_at_once_than_are_served() {
 fn a_request_that_is_no_text() {
     let mut scene = Scene::new();
     scene.start();
-    let mut asking = UnixStream::connect(scene.path("admin.sock")).unwrap();
+    let mut asking = connect(&scene);
     asking.write_all(b"\xff\xfe\n").unwrap();
     let mut answer = String::new();
     asking.read_to_string(&mut answer).unwrap();

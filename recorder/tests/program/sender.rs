@@ -3,9 +3,9 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::BytesMut;
+use e2e_tests::wait::DEADLINE;
 use prost::Message;
 use schemas::table::Usage;
 use schemas::wire::{
@@ -30,7 +30,8 @@ impl Sender {
     /// Connects as a forwarder whose spool holds frames 1 to `last_frame`.
     pub(crate) fn connect(socket: &Path, last_frame: u64) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
         let mut sender = Self { stream, buffer: BytesMut::new(), welcome: Welcome::default() };
         let hello = Hello {
             protocol: PROTOCOL,

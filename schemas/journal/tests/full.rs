@@ -5,6 +5,7 @@
 use std::process::Command;
 
 use bytes::Bytes;
+use e2e_tests::process::output;
 use journal::{Entry, Journal, Settings, scan};
 use schemas::vocab::SpoolId;
 use schemas::wire::FrameKind;
@@ -22,13 +23,13 @@ fn a_write_that_does_not_fit_is_cut_back_and_its_number_is_not_used() {
     // the limit falls within a frame the kernel writes up to it, which is the short write.
     let script = r#"trap "" XFSZ; ulimit -f 8; exec "$0" --exact "$1""#;
     let name = "a_write_that_does_not_fit_is_cut_back_and_its_number_is_not_used";
-    let child = Command::new("sh")
-        .args(["-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .arg(name)
-        .env(CHILD_DIR, dir.path())
-        .output()
-        .unwrap();
+    let child = output(
+        Command::new("sh")
+            .args(["-c", script])
+            .arg(std::env::current_exe().unwrap())
+            .arg(name)
+            .env(CHILD_DIR, dir.path()),
+    );
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
 
     let frames = scan(dir.path()).unwrap().map(Result::unwrap);

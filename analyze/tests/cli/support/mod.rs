@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use arrow::array::RecordBatch;
+use e2e_tests::process::output;
 use parquet::arrow::ArrowWriter;
 use schemas::manifest::{DATA_FORMAT, Delta, Format, Part};
 use schemas::table::{Capture, Denied, Event, SCHEMA_VERSION, Session, Slot, Usage};
@@ -125,13 +126,8 @@ impl Data {
 }
 
 pub(crate) fn analyze(data: &Path, arguments: &[&str]) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_analyze"))
-        .arg("--data")
-        .arg(data)
-        .args(arguments)
-        .output()
-        .unwrap();
-    Run::from(output)
+    let mut command = Command::new(env!("CARGO_BIN_EXE_analyze"));
+    Run::from(output(command.arg("--data").arg(data).args(arguments)))
 }
 
 impl From<Output> for Run {
