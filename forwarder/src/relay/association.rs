@@ -68,8 +68,8 @@ impl Association {
             meter,
             target: OnceCell::new(),
             offload: PerDirection {
-                up: Offload::new(thread.shared.segmentation),
-                down: Offload::new(thread.shared.segmentation),
+                up: Offload::new(thread.shared.tuning.segmentation),
+                down: Offload::new(thread.shared.tuning.segmentation),
             },
             drops: Drops::default(),
             target_address: Cell::new(None),

@@ -33,6 +33,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use forwarder_core::config::{Config, Listener, Tcp, listener_changes};
 use forwarder_core::session::Route;
+use forwarder_sys::datagram;
 use futures_util::future::select_all;
 use schemas::vocab::ServiceName;
 use tokio::time::Instant;
@@ -63,18 +64,30 @@ const DESCRIPTORS_PER_THREAD: usize = 8;
 /// Pipes that a data thread may have: as many flows of it can splice at once.
 const PIPES_PER_THREAD: usize = 512;
 
-/// How TCP payload is moved.
+/// UDP associations that a data thread keeps; beyond them new clients are refused.
+const ASSOCIATIONS_PER_THREAD: usize = 16_384;
+
+/// How payload is moved.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
     /// The ways that sessions may go.
     pub route: Route,
     /// Pipes that a data thread may have; flows that get none copy.
     pub pipes: usize,
+    /// Runs of datagrams may go to the kernel as one message each.
+    pub segmentation: bool,
+    /// UDP associations that a data thread keeps; beyond them new clients are refused.
+    pub associations: usize,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { route: Route::Adaptive, pipes: PIPES_PER_THREAD }
+        Self {
+            route: Route::Adaptive,
+            pipes: PIPES_PER_THREAD,
+            segmentation: datagram::can_segment(),
+            associations: ASSOCIATIONS_PER_THREAD,
+        }
     }
 }
 
@@ -88,8 +101,6 @@ pub(crate) struct Shared {
     pub(crate) plan: ArcSwap<Plan>,
     pub(crate) descriptors: Descriptors,
     pub(crate) counters: Arc<Counters>,
-    /// Runs of datagrams may go to the kernel as one message.
-    pub(crate) segmentation: bool,
 }
 
 /// Why relaying cannot begin, or cannot go on with another configuration.
@@ -132,7 +143,7 @@ impl Relay {
         clock: Clock,
         tuning: Tuning,
     ) -> Result<Self, RelayError> {
-        let Bindings { mut groups, threads, segmentation } = bindings;
+        let Bindings { mut groups, threads } = bindings;
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
         let counters = Arc::new(Counters::default());
         let plan = Plan::new(config, &bound, &counters, |name| account.name_id(name))?;
@@ -145,7 +156,6 @@ impl Relay {
             plan: ArcSwap::from_pointee(plan),
             descriptors: Descriptors::raise_limit(held),
             counters,
-            segmentation,
         });
         let threads = (0..threads)
             .map(|number| ThreadHandle::spawn(number, Arc::clone(&shared), share(&mut groups)))
@@ -228,7 +238,6 @@ impl Relay {
 pub struct Bindings {
     groups: Vec<Group>,
     threads: usize,
-    segmentation: bool,
 }
 
 impl Bindings {
@@ -241,14 +250,7 @@ impl Bindings {
         let all = config.services.iter().flat_map(|service| {
             service.listeners.iter().map(|&listener| (listener, service.name.clone()))
         });
-        let segmentation = forwarder_sys::datagram::can_segment();
-        Ok(Self { groups: bind_all(all, threads, &config.tcp)?, threads, segmentation })
-    }
-
-    /// Has every datagram sent as a message of its own, as on a kernel that cannot cut runs apart.
-    #[must_use]
-    pub fn without_segmentation(self) -> Self {
-        Self { segmentation: false, ..self }
+        Ok(Self { groups: bind_all(all, threads, &config.tcp)?, threads })
     }
 }
 

@@ -33,9 +33,6 @@ use super::volley::Volley;
 use super::watch::watch;
 use crate::listener::{Bound, Opened};
 
-/// Associations that one thread keeps; beyond them new clients are refused.
-const ASSOCIATIONS_PER_THREAD: usize = 16_384;
-
 /// Batches taken from a listener that is being closed: more than its queue holds.
 const LAST_BATCHES: usize = 1024;
 
@@ -190,7 +187,7 @@ impl Desk {
             at,
             bytes: bytes as u64,
         };
-        let room = thread.associations.get() < ASSOCIATIONS_PER_THREAD;
+        let room = thread.associations.get() < thread.shared.tuning.associations;
         let Some(permit) =
             room.then(|| thread.shared.descriptors.take(ASSOCIATION_DESCRIPTORS)).flatten()
         else {

@@ -55,10 +55,24 @@ impl Scene {
         })
     }
 
+    /// A relay that moves payload in another way than usual.
+    pub(crate) fn start_tuned(services_and_rules: &str, tuning: Tuning) -> Self {
+        Self::start_on(services_and_rules, 65_536, |_| {}, tuning)
+    }
+
     fn start_changed(
         services_and_rules: &str,
         table: usize,
         change: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::start_on(services_and_rules, table, change, Tuning::default())
+    }
+
+    fn start_on(
+        services_and_rules: &str,
+        table: usize,
+        change: impl FnOnce(&mut Config),
+        tuning: Tuning,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = configuration(dir.path(), table, services_and_rules);
@@ -67,15 +81,8 @@ impl Scene {
         let clock = Clock::start();
         let (account, journal) = accounting::start(&config, clock).unwrap();
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let relay = Relay::start(
-            &config,
-            bindings,
-            account.clone(),
-            capture_lane(),
-            clock,
-            Tuning::default(),
-        )
-        .unwrap();
+        let relay = Relay::start(&config, bindings, account.clone(), capture_lane(), clock, tuning)
+            .unwrap();
         Self { relay, account, journal, control, dir }
     }
 
@@ -117,6 +124,7 @@ impl Scene {
                 all.sessions.extend(rows.sessions);
                 all.usage.extend(rows.usage);
                 all.denied.extend(rows.denied);
+                all.slots.extend(rows.slots);
                 all.events.extend(rows.events);
             }
         }
