@@ -92,25 +92,32 @@ impl Meter {
 
     /// Whether payload may go through a pipe.
     pub(crate) fn takes_pipes(&self) -> bool {
-        self.capture.borrow().is_none()
+        self.capture.borrow().as_ref().is_none_or(|capture| capture.may_splice())
     }
 
     /// Ready when payload of `direction` may be received: at once, unless a rule says that a capture
     /// that is behind slows its sessions.
-    pub(crate) fn poll_room(&self, _cx: &mut Context<'_>, _direction: Direction) -> Poll<()> {
-        Poll::Ready(())
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<()> {
+        match &mut *self.capture.borrow_mut() {
+            Some(capture) => capture.poll_room(direction, cx),
+            None => Poll::Ready(()),
+        }
     }
 
-    /// How many of the `bytes` at the head of `pipe`, which came from the sender of `direction`, may
-    /// be moved on.
+    /// Keeps what is in `pipe`, `bytes` that came from the sender of `direction`, and says how many
+    /// of them may be moved on; the rest is to be asked for again once there is room.
     pub(crate) fn kept_from_pipe(
         &self,
-        _direction: Direction,
-        _pipe: BorrowedFd<'_>,
+        direction: Direction,
+        pipe: BorrowedFd<'_>,
         bytes: usize,
-        _now: Instant,
+        at: Instant,
     ) -> usize {
-        bytes
+        let Some(capture) = &mut *self.capture.borrow_mut() else { return bytes };
+        let kept = capture.spliced(direction, pipe, bytes, self.clock.wall_ns(at));
+        let (handed, dropped) = capture.handed_and_dropped();
+        self.account.captured(handed, dropped);
+        kept
     }
 
     /// Payload that was received before it was known where it goes is kept now.
