@@ -8,7 +8,10 @@
 )]
 
 mod datagrams;
+mod modes;
 mod peers;
+mod recorder;
+mod streams;
 mod support;
 mod tcp;
 mod udp;

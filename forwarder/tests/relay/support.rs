@@ -27,6 +27,22 @@ const THREADS: usize = 2;
 /// An address with a port that the kernel picks.
 pub(crate) const ANY: &str = "127.0.0.1:0";
 
+/// How a relay under test differs from one that users run.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// Room for so many sessions.
+    pub(crate) table: usize,
+    pub(crate) tuning: Tuning,
+    /// Where captured payload goes.
+    pub(crate) capture: CaptureLane,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { table: 4096, tuning: Tuning::default(), capture: CaptureLane::default() }
+    }
+}
+
 /// A relay, its account and where both write.
 pub(crate) struct Scene {
     relay: Relay,
@@ -44,36 +60,33 @@ impl Scene {
 
     /// The same with room for so many sessions.
     pub(crate) fn start_with_table(services_and_rules: &str, table: usize) -> Self {
-        Self::start_changed(services_and_rules, table, |_| {})
+        Self::start_with(services_and_rules, Setup { table, ..Setup::default() })
+    }
+
+    /// The same, set up in another way.
+    pub(crate) fn start_with(services_and_rules: &str, setup: Setup) -> Self {
+        Self::start_changed(services_and_rules, setup, |_| {})
     }
 
     /// A relay whose only service goes to a target that no file may name.
     pub(crate) fn start_towards(transport: Transport, target: SocketAddr) -> Self {
         let allowed = one_service(transport, &["127.0.0.1:9".parse().unwrap()]);
-        Self::start_changed(&allowed, 4096, |config| {
+        Self::start_changed(&allowed, Setup::default(), |config| {
             config.services[0].targets = vec![Target::Address(target)];
         })
     }
 
     /// A relay that moves payload in another way than usual.
     pub(crate) fn start_tuned(services_and_rules: &str, tuning: Tuning) -> Self {
-        Self::start_on(services_and_rules, 65_536, |_| {}, tuning)
+        Self::start_with(services_and_rules, Setup { table: 65_536, tuning, ..Setup::default() })
     }
 
     fn start_changed(
         services_and_rules: &str,
-        table: usize,
+        setup: Setup,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        Self::start_on(services_and_rules, table, change, Tuning::default())
-    }
-
-    fn start_on(
-        services_and_rules: &str,
-        table: usize,
-        change: impl FnOnce(&mut Config),
-        tuning: Tuning,
-    ) -> Self {
+        let Setup { table, tuning, capture } = setup;
         let dir = tempfile::tempdir().unwrap();
         let mut config = configuration(dir.path(), table, services_and_rules);
         change(&mut config);
@@ -81,8 +94,8 @@ impl Scene {
         let clock = Clock::start();
         let (account, journal) = accounting::start(&config, clock).unwrap();
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let relay = Relay::start(&config, bindings, account.clone(), capture_lane(), clock, tuning)
-            .unwrap();
+        let relay =
+            Relay::start(&config, bindings, account.clone(), capture, clock, tuning).unwrap();
         Self { relay, account, journal, control, dir }
     }
 
@@ -271,6 +284,77 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn capture_lane() -> CaptureLane {
-    CaptureLane::default()
+/// Bytes that repeat with a prime period, so that a shift shows.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at % 251) as u8).collect()
+}
+
+/// A small generator: tests need variety, not chance.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+pub(crate) fn piece(seed: u64, at: usize, buffer: &mut [u8]) {
+    for (offset, byte) in buffer.iter_mut().enumerate() {
+        *byte = ((at + offset) as u64).wrapping_mul(2 * seed + 1).to_le_bytes()[1]
+            ^ (at + offset) as u8;
+    }
+}
+
+pub(crate) fn send_in_pieces(stream: &mut TcpStream, len: usize, seed: u64) {
+    let mut dice = Dice(seed);
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = 0;
+    while at < len {
+        let roll = dice.roll();
+        let most = if roll.is_multiple_of(16) { 1 } else { 1 + roll as usize % buffer.len() };
+        let part = &mut buffer[..most.min(len - at)];
+        piece(seed, at, part);
+        stream.write_all(part).unwrap();
+        at += part.len();
+    }
+}
+
+pub(crate) fn expect_in_pieces(stream: &mut TcpStream, len: usize, seed: u64) {
+    let mut dice = Dice(seed + 7);
+    let (mut buffer, mut expected) = (vec![0; 256 << 10], vec![0; 256 << 10]);
+    let mut at = 0;
+    loop {
+        let roll = dice.roll();
+        let most = match roll % 32 {
+            0..8 => 1,
+            8 => {
+                // The stall is the point: buffers on the way fill up.
+                std::thread::sleep(Duration::from_millis(roll % 5));
+                buffer.len()
+            }
+            _ => 1 + roll as usize % buffer.len(),
+        };
+        let got = stream.read(&mut buffer[..most]).unwrap();
+        if got == 0 {
+            assert_eq!(at, len, "everything arrived before the FIN");
+            return;
+        }
+        piece(seed, at, &mut expected[..got]);
+        assert!(buffer[..got] == expected[..got], "byte for byte, near {at}");
+        at += got;
+    }
+}
+
+/// Writes until nothing more goes in, and gives how much went.
+pub(crate) fn fill(stream: &mut TcpStream) -> i64 {
+    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let chunk = vec![0; 64 << 10];
+    let mut sent = 0;
+    while let Ok(len) = stream.write(&chunk) {
+        sent += len as i64;
+    }
+    sent
 }

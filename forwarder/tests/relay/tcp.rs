@@ -1,6 +1,6 @@
 //! TCP sessions through the relay, over real loopback connections.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -109,7 +109,6 @@ fn a_reset_is_seen_while_the_other_side_does_not_read() {
     let scene = Scene::start(&one_service(Tcp, &[target.local_addr().unwrap()]));
     let mut client = tcp_client(scene.address(0));
     let mut server = accept(&target);
-    client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let sent = fill(&mut client);
     reset(client);
     // What lies in the target's buffer before the reset may or may not be readable.
@@ -427,80 +426,6 @@ fn what_is_left_after_the_drain_is_reset_and_accounted_as_drained() {
 }
 
 // === helpers ===
-
-/// Bytes that repeat with a prime period, so that a shift shows.
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at % 251) as u8).collect()
-}
-
-/// A small generator: tests need variety, not chance.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
-
-fn piece(seed: u64, at: usize, buffer: &mut [u8]) {
-    for (offset, byte) in buffer.iter_mut().enumerate() {
-        *byte = ((at + offset) as u64).wrapping_mul(2 * seed + 1).to_le_bytes()[1]
-            ^ (at + offset) as u8;
-    }
-}
-
-fn send_in_pieces(stream: &mut std::net::TcpStream, len: usize, seed: u64) {
-    let mut dice = Dice(seed);
-    let mut buffer = vec![0; 256 << 10];
-    let mut at = 0;
-    while at < len {
-        let roll = dice.roll();
-        let most = if roll.is_multiple_of(16) { 1 } else { 1 + roll as usize % buffer.len() };
-        let part = &mut buffer[..most.min(len - at)];
-        piece(seed, at, part);
-        stream.write_all(part).unwrap();
-        at += part.len();
-    }
-}
-
-fn expect_in_pieces(stream: &mut std::net::TcpStream, len: usize, seed: u64) {
-    let mut dice = Dice(seed + 7);
-    let (mut buffer, mut expected) = (vec![0; 256 << 10], vec![0; 256 << 10]);
-    let mut at = 0;
-    loop {
-        let roll = dice.roll();
-        let most = match roll % 32 {
-            0..8 => 1,
-            8 => {
-                // The stall is the point: buffers on the way fill up.
-                std::thread::sleep(Duration::from_millis(roll % 5));
-                buffer.len()
-            }
-            _ => 1 + roll as usize % buffer.len(),
-        };
-        let got = stream.read(&mut buffer[..most]).unwrap();
-        if got == 0 {
-            assert_eq!(at, len, "everything arrived before the FIN");
-            return;
-        }
-        piece(seed, at, &mut expected[..got]);
-        assert!(buffer[..got] == expected[..got], "byte for byte, near {at}");
-        at += got;
-    }
-}
-
-/// Writes until nothing more goes in, and gives how much went.
-fn fill(stream: &mut std::net::TcpStream) -> i64 {
-    let chunk = vec![0; 64 << 10];
-    let mut sent = 0;
-    while let Ok(len) = stream.write(&chunk) {
-        sent += len as i64;
-    }
-    sent
-}
 
 fn tcp_client_from(bind: &str, to: std::net::SocketAddr) -> std::net::TcpStream {
     use socket2::{Domain, Socket, Type};

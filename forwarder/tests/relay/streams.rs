@@ -1,0 +1,234 @@
+//! What holds of every stream, whatever way its payload takes.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use schemas::vocab::PerDirection;
+
+use crate::modes::{Mode, Stage, in_every_mode};
+use crate::support::*;
+
+in_every_mode! {
+    streams_survive_random_stalls_and_reads_of_one_byte
+    each_side_may_finish_first_and_receives_the_rest
+    a_reset_in_mid_stream_reaches_the_other_side
+    a_reset_is_seen_while_the_receiver_does_not_read
+    a_blocked_receiver_that_vanishes_resets_the_sender
+    the_account_is_exact_whenever_nothing_moves
+    a_receiver_that_never_reads_holds_up_nobody_else
+}
+
+fn streams_survive_random_stalls_and_reads_of_one_byte(mode: Mode) {
+    const LEN: usize = 24 << 20;
+    let target = tcp_target();
+    let stage = mode.start(target.local_addr().unwrap());
+    let client = tcp_client(stage.scene.address(0));
+    let server = accept(&target);
+    let ends: Vec<_> = [(client, 1), (server, 2)]
+        .into_iter()
+        .flat_map(|(stream, seed)| {
+            let mut writer = stream.try_clone().unwrap();
+            let mut reader = stream;
+            let write = std::thread::spawn(move || {
+                send_in_pieces(&mut writer, LEN, seed);
+                writer.shutdown(Shutdown::Write).unwrap();
+            });
+            // Each end reads what the other one's seed made.
+            let read = std::thread::spawn(move || expect_in_pieces(&mut reader, LEN, 3 - seed));
+            [write, read]
+        })
+        .collect();
+    for end in ends {
+        end.join().unwrap();
+    }
+    let counters = stage.scene.counters();
+    assert_eq!(counters.splice_denied.load(Relaxed), u64::from(mode == Mode::Denied));
+    assert_eq!(counters.pipes_refused.load(Relaxed) > 0, mode == Mode::OnePipe);
+    until("all pipes are back", || counters.pipes_in_use.load(Relaxed) == 0);
+    let rows = stage.scene.finish();
+    let session = &rows.sessions[0];
+    assert_eq!(bytes_of(session), [LEN as i64; 4]);
+    assert_eq!(session.end_reason, "done");
+    let Some(recorder) = stage.recorder else { return };
+    assert_eq!((session.captured_bytes, session.capture_dropped_bytes), (2 * LEN as i64, 0));
+    let kept = recorder.finish().remove(&1).unwrap();
+    for (seed, payload) in [(1, &kept.payload.up), (2, &kept.payload.down)] {
+        let mut expected = vec![0; LEN];
+        piece(seed, 0, &mut expected);
+        assert!(*payload == expected, "the capture has every byte of seed {seed}");
+    }
+    assert_eq!(kept.end.unwrap().dropped, 0);
+}
+
+fn each_side_may_finish_first_and_receives_the_rest(mode: Mode) {
+    let target = tcp_target();
+    let stage = mode.start(target.local_addr().unwrap());
+    let rest = pattern(10 << 20);
+    for client_first in [true, false] {
+        let client = tcp_client(stage.scene.address(0));
+        let server = accept(&target);
+        let (mut first, mut second) =
+            if client_first { (client, server) } else { (server, client) };
+        first.write_all(b"question").unwrap();
+        first.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&mut second), Ok(b"question".to_vec()));
+        let sender = {
+            let rest = rest.clone();
+            std::thread::spawn(move || second.write_all(&rest).unwrap())
+        };
+        assert!(read_to_end(&mut first).unwrap() == rest, "the rest arrives whole");
+        sender.join().unwrap();
+    }
+    let rows = stage.scene.finish();
+    let [client_first, target_first] = &rows.sessions[..] else { panic!("{rows:?}") };
+    assert_eq!(end_of(client_first), ["done", "half_closed", "client", "fin", "fin"]);
+    assert_eq!(bytes_of(client_first), [8, 8, 10 << 20, 10 << 20]);
+    assert_eq!(end_of(target_first), ["done", "half_closed", "target", "fin", "fin"]);
+    assert_eq!(bytes_of(target_first), [10 << 20, 10 << 20, 8, 8]);
+}
+
+fn a_reset_in_mid_stream_reaches_the_other_side(mode: Mode) {
+    let target = tcp_target();
+    let stage = mode.start(target.local_addr().unwrap());
+    for clients in [true, false] {
+        let client = tcp_client(stage.scene.address(0));
+        let server = accept(&target);
+        let (mut breaks, mut other) = if clients { (client, server) } else { (server, client) };
+        let mut talking = other.try_clone().unwrap();
+        let talk = std::thread::spawn(move || {
+            loop {
+                if let Err(error) = talking.write_all(&[7; 64 << 10]) {
+                    return error.kind();
+                }
+            }
+        });
+        breaks.write_all(&pattern(3 << 20)[..]).ok();
+        let mut some = vec![0; 1 << 20];
+        breaks.read_exact(&mut some).unwrap();
+        reset(breaks);
+        // The kernel tells whoever asks first, and only once.
+        let told = [drain(&mut other), Some(talk.join().unwrap())];
+        assert!(told.contains(&Some(ErrorKind::ConnectionReset)), "{told:?}");
+    }
+    let rows = stage.scene.finish();
+    let reasons: Vec<_> = rows.sessions.iter().map(|row| row.end_reason.as_str()).collect();
+    assert_eq!(reasons, ["client_reset", "target_reset"]);
+    for session in &rows.sessions {
+        let [received_up, up, received_down, down] = bytes_of(session);
+        assert!(up <= received_up && down <= received_down, "{session:?}");
+        assert_eq!(session.errno, Some(104));
+    }
+}
+
+fn a_reset_is_seen_while_the_receiver_does_not_read(mode: Mode) {
+    let target = tcp_target();
+    let stage = mode.start(target.local_addr().unwrap());
+    let mut client = tcp_client(stage.scene.address(0));
+    let mut server = accept(&target);
+    let sent = fill(&mut client);
+    reset(client);
+    assert_eq!(drain(&mut server), Some(ErrorKind::ConnectionReset));
+    let rows = stage.scene.finish();
+    let session = &rows.sessions[0];
+    assert_eq!(end_of(session), ["client_reset", "data", "none", "rst", "rst"]);
+    let [received, delivered, ..] = bytes_of(session);
+    assert!(delivered <= received && received <= sent, "{delivered} {received} {sent}");
+}
+
+fn a_blocked_receiver_that_vanishes_resets_the_sender(mode: Mode) {
+    let target = tcp_target();
+    let stage = mode.start(target.local_addr().unwrap());
+    let mut client = tcp_client(stage.scene.address(0));
+    let server = accept(&target);
+    fill(&mut client);
+    reset(server);
+    until("the client is reset", || {
+        client.write(b"x").is_err_and(|error| {
+            matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+        })
+    });
+    let rows = stage.scene.finish();
+    assert_eq!(end_of(&rows.sessions[0]), ["target_reset", "data", "none", "rst", "rst"]);
+}
+
+fn the_account_is_exact_whenever_nothing_moves(mode: Mode) {
+    let target = tcp_target();
+    let stage = mode.start(target.local_addr().unwrap());
+    let mut client = tcp_client(stage.scene.address(0));
+    let mut server = accept(&target);
+    let mut moved = PerDirection { up: 0, down: 0 };
+    for len in [1, 4095, 4096, 4097, 65_535, 65_536, 200_000, 1, 1, 500_000, 3, 2 << 20, 10] {
+        let payload = pattern(len);
+        cross(&mut client, &mut server, &payload);
+        moved.up += len as u64;
+        exactly(&stage, moved);
+        cross(&mut server, &mut client, &payload);
+        moved.down += len as u64;
+        exactly(&stage, moved);
+    }
+    drop((client, server));
+    let rows = stage.scene.finish();
+    let [up, down] = [moved.up, moved.down].map(|bytes| bytes as i64);
+    assert_eq!(bytes_of(&rows.sessions[0]), [up, up, down, down]);
+}
+
+fn a_receiver_that_never_reads_holds_up_nobody_else(mode: Mode) {
+    let target = tcp_target();
+    let stage = mode.start(target.local_addr().unwrap());
+    let mut stuck = tcp_client(stage.scene.address(0));
+    let _deaf = accept(&target);
+    let sent = fill(&mut stuck);
+    let (received, delivered) = {
+        let live = stage.scene.account.live().next().unwrap().traffic.up;
+        (live.received, live.bytes)
+    };
+    assert!(received - delivered <= MOST_HELD, "{received} {delivered}, {sent} sent");
+    for _ in 0..8 {
+        let mut client = tcp_client(stage.scene.address(0));
+        let mut server = accept(&target);
+        cross(&mut client, &mut server, &pattern(1 << 20));
+        cross(&mut server, &mut client, &pattern(1 << 20));
+    }
+    let rows = stage.scene.finish_within(Duration::from_millis(50));
+    assert_eq!(rows.sessions.len(), 9);
+    let [received, delivered, ..] = bytes_of(&rows.sessions[0]);
+    assert!(delivered < received && received <= sent, "{delivered} {received} {sent}");
+}
+
+/// Payload that a direction may hold, in bytes: a pipe's, each of whose slots has a fragment.
+const MOST_HELD: u64 = 2 << 20;
+
+/// Sends one way while the other end reads.
+fn cross(from: &mut TcpStream, to: &mut TcpStream, payload: &[u8]) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| from.write_all(payload).unwrap());
+        let mut got = vec![0; payload.len()];
+        to.read_exact(&mut got).unwrap();
+        assert!(got == payload);
+    });
+}
+
+/// The live account says so, as soon as what was read is also counted.
+fn exactly(stage: &Stage, moved: PerDirection<u64>) {
+    let account = &stage.scene.account;
+    until("the account has what has moved", || {
+        let live = account.live().next().unwrap().traffic;
+        assert!(live.up.bytes <= live.up.received && live.down.bytes <= live.down.received);
+        assert!(live.up.received <= moved.up && live.down.received <= moved.down);
+        (live.up.bytes, live.down.bytes) == (moved.up, moved.down)
+    });
+}
+
+/// Reads until the connection ends, and says how; `None`: as if in order.
+fn drain(stream: &mut TcpStream) -> Option<ErrorKind> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) => return Some(error.kind()),
+        }
+    }
+}
