@@ -40,7 +40,7 @@ lint: duckdb ## Checks format, lints and documentation
 build: duckdb ## Builds release binaries in target/release
 	$(CARGO) build --workspace --release $(FEATURES)
 
-bench: build ## Measures the relay on loopback against a direct connection
+bench: build ## Compares Weir with HAProxy, nginx and realm (7 minutes, as root)
 	@$(RELEASE)/bench
 
 install: build ## Builds, and puts binaries, library, examples and units in place

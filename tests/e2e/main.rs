@@ -1,6 +1,7 @@
 //! Whole binaries on loopback: what a user of Weir may rely on, seen from outside.
 
 mod accounting;
+mod bench;
 mod capture;
 mod crash;
 mod diagnostics;

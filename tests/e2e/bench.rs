@@ -1,0 +1,70 @@
+//! The comparison of relays runs, and counts right.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use e2e_tests::binary;
+use e2e_tests::process::Process;
+use e2e_tests::wait;
+use serde_json::Value;
+
+/// Whether this machine lets us have network namespaces.
+fn namespaces() -> bool {
+    let tried = Command::new("unshare")
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "true"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    rustix::process::geteuid().is_root() && tried.is_ok_and(|status| status.success())
+}
+
+fn bench(arguments: &[&str], out: &Path) -> (bool, String) {
+    let mut command = Command::new(binary::path("bench"));
+    command.args(arguments).arg("--no-install").arg("--out").arg(out);
+    let mut bench = Process::start("bench", &mut command, out.join("bench.log"));
+    let ended = wait::within(Duration::from_secs(120), || bench.exited());
+    let status = ended.unwrap_or_else(|| panic!("bench does not end:\n{}", bench.log()));
+    (status.success(), bench.log())
+}
+
+#[test]
+fn relays_are_compared_and_the_account_agrees_with_the_clients() {
+    if !namespaces() {
+        eprintln!("skipped: no network namespaces for this user on this machine");
+        return;
+    }
+    let out = tempfile::tempdir().unwrap();
+    let tests = "idle,conn,rr32,bulk8-up,bulk8-down,udp";
+    let arguments = ["--rounds=1", "--seconds=0.05", "--idle=20", "--profile=reno"];
+    let arguments = [&arguments[..], &["--relay=direct,weir", "--only", tests]].concat();
+    let (fine, said) = bench(&arguments, out.path());
+    assert!(fine, "{said}");
+
+    let json = std::fs::read(out.path().join("bench.json")).unwrap();
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    let results = json["results"].as_array().unwrap();
+    let of = |test: &str, figure: &str, relay: &str| {
+        let found = results
+            .iter()
+            .find(|row| row["test"] == test && row["figure"] == figure && row["relay"] == relay);
+        found.and_then(|row| row["median"].as_f64())
+    };
+    for test in ["conn", "rr32", "udp"] {
+        assert!(of(test, "cpu-us", "weir").unwrap() > 0.0, "{test}: {said}");
+        assert!(of(test, "per-s", "direct").unwrap() > 0.0, "{test}: {said}");
+    }
+    assert!(of("bulk8-up", "cpu-per-gb", "weir").unwrap() > 0.0, "{said}");
+    assert!(of("bulk8-down", "gbit-per-s", "direct").unwrap() > 0.0, "{said}");
+    assert!((2.0..2.5).contains(&of("idle", "fds-per-session", "weir").unwrap()), "{said}");
+    let table = std::fs::read_to_string(out.path().join("bench.md")).unwrap();
+    assert!(table.contains("| bulk8-up "), "{table}");
+}
+
+#[test]
+fn a_test_that_does_not_exist_is_refused_with_those_that_do() {
+    let out = tempfile::tempdir().unwrap();
+    let (fine, said) = bench(&["--only=speed"], out.path());
+    assert!(!fine);
+    assert!(said.contains("bulk8-up") && said.contains("speed"), "{said}");
+}

@@ -1,0 +1,83 @@
+//! What Weir is to reach, as ratios to a peer measured in the same run, or as bare figures.
+
+use super::plan::{Figure, Profile, Relay, Test};
+
+/// A bound, and on which side of it is right.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Goal {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Goal {
+    /// Whether a value reaches it.
+    pub(super) fn reached(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => value <= bound,
+            Self::AtLeast(bound) => value >= bound,
+        }
+    }
+
+    /// As in a table.
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::AtMost(bound) => format!("≤ {bound:.2}"),
+            Self::AtLeast(bound) => format!("≥ {bound:.2}"),
+        }
+    }
+}
+
+/// The ratio of `ours` to `peer` that is to be reached.
+pub(super) fn ratio(
+    profile: Profile,
+    test: Test,
+    figure: Figure,
+    ours: Relay,
+    peer: Relay,
+) -> Option<Goal> {
+    let [haproxy, nginx, realm] = match (ours, profile, test, figure) {
+        (Relay::Weir, Profile::Reno, Test::Bulk8Up | Test::Bulk8Down, Figure::CpuPerGb) => {
+            [Some(0.30), Some(0.30), Some(1.15)]
+        }
+        (Relay::Weir, Profile::Reno, Test::Bulk8Up | Test::Bulk8Down, Figure::GbitPerS) => {
+            [Some(1.6), Some(1.5), Some(1.0)]
+        }
+        (Relay::Weir, Profile::Bbr, Test::Bulk8Up | Test::Bulk8Down, Figure::CpuPerGb) => {
+            [Some(0.45), Some(0.48), Some(0.80)]
+        }
+        (Relay::Weir, Profile::Reno, Test::Conn, Figure::CpuUs) => {
+            [Some(1.0), Some(1.05), Some(0.78)]
+        }
+        (Relay::Weir, Profile::Reno, Test::Rr32, Figure::CpuUs) => {
+            [Some(1.0), Some(1.05), Some(0.80)]
+        }
+        (Relay::Weir, Profile::Reno, Test::Udp, Figure::CpuUs) => [None, Some(0.58), Some(0.60)],
+        (Relay::WeirCapture, Profile::Reno, Test::Bulk8Up, Figure::CpuPerGb) => {
+            [Some(2.0), None, None]
+        }
+        (Relay::WeirCapture, Profile::Reno, Test::Bulk8Up, Figure::GbitPerS) => {
+            [Some(0.65), None, None]
+        }
+        _ => [None; 3],
+    };
+    let bound = match peer {
+        Relay::Haproxy => haproxy,
+        Relay::Nginx => nginx,
+        Relay::Realm => realm,
+        Relay::Direct | Relay::Weir | Relay::WeirCapture => None,
+    }?;
+    Some(match figure {
+        Figure::GbitPerS => Goal::AtLeast(bound),
+        _ => Goal::AtMost(bound),
+    })
+}
+
+/// The figure of Weir itself that is to be reached.
+pub(super) fn absolute(test: Test, figure: Figure) -> Option<Goal> {
+    match (test, figure) {
+        (Test::Udp, Figure::LossPercent) => Some(Goal::AtMost(0.1)),
+        (Test::Idle, Figure::KibPerSession) => Some(Goal::AtMost(2.5)),
+        (Test::Idle, Figure::FdsPerSession) => Some(Goal::AtMost(2.0)),
+        _ => None,
+    }
+}

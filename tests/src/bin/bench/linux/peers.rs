@@ -1,0 +1,124 @@
+//! The other relays: whether they are there, how they come here, which versions they are.
+
+use std::env;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::plan::Relay;
+
+/// Programs that Debian has: what starts them, and the packages they are in.
+const DEBIAN: [(&str, &[&str]); 3] = [
+    ("haproxy", &["haproxy"]),
+    ("nginx", &["nginx", "libnginx-mod-stream"]),
+    ("nfdump", &["nfdump"]),
+];
+/// Asked by Debian's packages whether a service may be started.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+const REALM: &str = "realm is not in PATH, and not in Debian. To compare with it, please type: \
+    cargo install --git https://github.com/zhboner/realm --tag v2.9.4 --no-default-features \
+    --features default-slim realm";
+
+/// Those of `relays` that can be started, after what is missing was installed if that may be.
+pub(super) fn present(relays: Vec<Relay>, install: bool) -> Result<Vec<Relay>> {
+    let wanted = |name: &str| {
+        // No relay: it is for the comparison of reports.
+        name == "nfdump" || relays.iter().any(|relay| relay.to_string() == name)
+    };
+    let missing: Vec<_> =
+        DEBIAN.iter().filter(|(name, _)| wanted(name) && !installed(name)).collect();
+    let packages: Vec<&str> =
+        missing.iter().flat_map(|(_, packages)| packages.iter().copied()).collect();
+    if !packages.is_empty() && install && found("apt-get") {
+        let services: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+        apt_get(&packages, &services)?;
+    } else if !packages.is_empty() {
+        let packages = packages.join(" ");
+        eprintln!(
+            "bench: going on without what is missing. To have it, please type: sudo apt-get install {packages}"
+        );
+    }
+    if relays.contains(&Relay::Realm) && !found("realm") {
+        eprintln!("bench: {REALM}");
+    }
+    Ok(relays
+        .into_iter()
+        .filter(|relay| match relay {
+            Relay::Direct | Relay::Weir | Relay::WeirCapture => true,
+            Relay::Haproxy | Relay::Nginx | Relay::Realm => installed(&relay.to_string()),
+        })
+        .collect())
+}
+
+/// What a program says of its version; `None` when it is not there.
+pub(super) fn version(program: &Path, argument: &str) -> Option<String> {
+    let output = Command::new(program).arg(argument).stdin(Stdio::null()).output().ok()?;
+    // nginx says it on stderr.
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let word = said
+        .split([' ', '/', '\n'])
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
+    word.map(str::to_owned)
+}
+
+fn installed(name: &str) -> bool {
+    let module = Path::new("/usr/share/nginx/modules-available/mod-stream.conf");
+    let debian = Path::new("/etc/debian_version").exists();
+    found(name) && (name != "nginx" || !debian || module.exists())
+}
+
+fn found(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join(program).is_file())
+}
+
+/// Installs packages without letting their services start, now or at the next boot.
+fn apt_get(packages: &[&str], services: &[&str]) -> Result<()> {
+    eprintln!("bench: installing {}", packages.join(" "));
+    // Somebody else's policy stays as it is.
+    let own_policy = !Path::new(POLICY).exists();
+    if own_policy {
+        fs::write(POLICY, "#!/bin/sh\nexit 101\n")
+            .and_then(|()| fs::set_permissions(POLICY, Permissions::from_mode(0o755)))
+            .with_context(|| format!("cannot write {POLICY}"))?;
+    }
+    let done = apt(&["update"])
+        .and_then(|()| apt(&[&["install", "--yes", "--no-install-recommends"], packages].concat()));
+    if own_policy {
+        fs::remove_file(POLICY).with_context(|| format!("cannot remove {POLICY}"))?;
+    }
+    done?;
+    let disable = Command::new("systemctl")
+        .arg("disable")
+        .args(services)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    // Without systemd nothing starts them at boot.
+    drop(disable);
+    Ok(())
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("apt-get")
+        .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start apt-get")?;
+    ensure!(
+        output.status.success(),
+        "apt-get {} ended with {}:\n{}",
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Everything that was measured, by what it was measured on.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::cell::Measured;
+use super::goals;
+use super::machine::Machine;
+use super::plan::{Cell, Figure, Profile, Relay, Test};
+use super::statistics::Spread;
+
+/// A line of the table.
+pub(super) type Line = (Profile, Test, Figure);
+
+/// Peers in the order of the columns.
+pub(super) const PEERS: [Relay; 3] = [Relay::Haproxy, Relay::Nginx, Relay::Realm];
+
+/// A value per round for each line and relay.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    figures: BTreeMap<Line, BTreeMap<Relay, Vec<f64>>>,
+    threads: BTreeMap<(Profile, Test, Relay), BTreeMap<String, Vec<f64>>>,
+}
+
+impl Results {
+    /// Takes in a test of a cell.
+    pub(super) fn add(&mut self, cell: &Cell, measured: Measured) {
+        for (figure, value) in measured.figures {
+            let line = self.figures.entry((cell.profile, measured.test, figure)).or_default();
+            line.entry(cell.relay).or_default().push(value);
+        }
+        let threads = self.threads.entry((cell.profile, measured.test, cell.relay)).or_default();
+        for (name, value) in measured.threads {
+            threads.entry(name).or_default().push(value);
+        }
+    }
+
+    /// The lines there are, in the table's order.
+    pub(super) fn lines(&self) -> impl Iterator<Item = Line> {
+        self.figures.keys().copied()
+    }
+
+    /// One cell of the table.
+    pub(super) fn spread(&self, line: Line, relay: Relay) -> Option<Spread> {
+        Spread::of(self.figures.get(&line)?.get(&relay)?)
+    }
+
+    /// The ratio of the medians of ours and a peer's.
+    pub(super) fn ratio(&self, line: Line, ours: Relay, peer: Relay) -> Option<f64> {
+        let (ours, peer) = (self.spread(line, ours)?, self.spread(line, peer)?);
+        (peer.median != 0.0).then(|| ours.median / peer.median)
+    }
+
+    /// The medians of a relay's CPU by kind of thread.
+    pub(super) fn threads(&self, profile: Profile, test: Test, relay: Relay) -> Vec<(&str, f64)> {
+        let by_name = self.threads.get(&(profile, test, relay));
+        let median = |(name, values)| {
+            let spread: Spread = Spread::of(values)?;
+            Some((name, spread.median))
+        };
+        by_name
+            .into_iter()
+            .flatten()
+            .map(|(name, values)| (name.as_str(), values.as_slice()))
+            .filter_map(median)
+            .collect()
+    }
+
+    /// As JSON for programs.
+    pub(super) fn json(&self, machine: &Machine, rounds: u32, seconds: f64) -> Value {
+        let mut lines = Vec::new();
+        for (&(profile, test, figure), by_relay) in &self.figures {
+            for (&relay, values) in by_relay {
+                let Some(spread) = Spread::of(values) else { continue };
+                let mut ratios = serde_json::Map::new();
+                for peer in PEERS {
+                    let ratio = self.ratio((profile, test, figure), relay, peer);
+                    let Some(ratio) = ratio.filter(|_| relay != peer) else { continue };
+                    let goal = goals::ratio(profile, test, figure, relay, peer);
+                    let goal = goal
+                        .map(|goal| json!({"bound": goal.text(), "reached": goal.reached(ratio)}));
+                    ratios.insert(peer.to_string(), json!({"ratio": ratio, "goal": goal}));
+                }
+                lines.push(json!({
+                    "profile": profile, "test": test, "figure": figure, "unit": figure.unit(),
+                    "relay": relay, "median": spread.median, "min": spread.min, "max": spread.max,
+                    "values": values, "ratios": ratios,
+                }));
+            }
+        }
+        let threads: Vec<Value> = self
+            .threads
+            .keys()
+            .filter(|key| !self.threads[key].is_empty())
+            .map(|&(profile, test, relay)| {
+                let by_name: BTreeMap<&str, f64> =
+                    self.threads(profile, test, relay).into_iter().collect();
+                json!({"profile": profile, "test": test, "relay": relay, "cpu": by_name})
+            })
+            .collect();
+        json!({
+            "machine": machine, "rounds": rounds, "seconds": seconds,
+            "results": lines, "threads": threads,
+        })
+    }
+}

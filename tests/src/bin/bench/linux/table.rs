@@ -1,0 +1,244 @@
+//! The results for people: Markdown that reads as well in a terminal.
+
+use super::goals;
+use super::machine::Machine;
+use super::plan::{Figure, Profile, Relay, Test};
+use super::results::{Line, PEERS, Results};
+
+const OURS: [Relay; 2] = [Relay::Weir, Relay::WeirCapture];
+
+/// Everything, as bench.md holds it.
+pub(super) fn report(results: &Results, machine: &Machine, rounds: u32, seconds: f64) -> String {
+    let mut text = format!(
+        "# Weir and others\n\n{}\n\nMedians of {rounds} rounds of {seconds} s with their spread (lowest..highest). \
+         CPU is the relay's, by the scheduler's clock; that of `weir` is the forwarder's with accounting on \
+         and a recorder running, that of `weir-capture` forwarder and recorder together with every byte kept.\n",
+        machine.sentence()
+    );
+    for profile in [Profile::Reno, Profile::Bbr] {
+        let lines: Vec<Line> = results.lines().filter(|line| line.0 == profile).collect();
+        if lines.is_empty() {
+            continue;
+        }
+        text += &format!("\n## {}\n\n", title(profile));
+        text += &figures(results, &lines);
+        let ratios = ratios(results, &lines);
+        if ratios.len() > 1 {
+            text += "\nRatios of the medians, with what is to be reached:\n\n";
+            text += &aligned(&ratios);
+        }
+        let threads = threads(results, profile);
+        if threads.len() > 1 {
+            text += "\nWhere the CPU goes, by kind of thread:\n\n";
+            text += &aligned(&threads);
+        }
+    }
+    text
+}
+
+fn title(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Reno => "Unpaced (reno)",
+        Profile::Bbr => "Paced (BBR)",
+    }
+}
+
+fn figures(results: &Results, lines: &[Line]) -> String {
+    let all = [Relay::Direct].into_iter().chain(OURS).chain(PEERS);
+    let there = |relay: &Relay| lines.iter().any(|line| results.spread(*line, *relay).is_some());
+    let relays: Vec<Relay> = all.filter(there).collect();
+    let head = ["test".to_owned(), "unit".to_owned()];
+    let mut rows = vec![head.into_iter().chain(relays.iter().map(Relay::to_string)).collect()];
+    for &line in lines {
+        let cell = |relay: &Relay| {
+            results.spread(line, *relay).map_or_else(
+                || "–".to_owned(),
+                |spread| match spread.count {
+                    1 => number(spread.median),
+                    _ => format!(
+                        "{} ({}..{})",
+                        number(spread.median),
+                        number(spread.min),
+                        number(spread.max)
+                    ),
+                },
+            )
+        };
+        let head = [line.1.to_string(), line.2.unit().to_owned()];
+        rows.push(head.into_iter().chain(relays.iter().map(cell)).collect());
+        rows.extend(added(results, line, &relays));
+    }
+    aligned(&rows)
+}
+
+/// How much later things are than without a relay.
+fn added(results: &Results, line: Line, relays: &[Relay]) -> Option<Vec<String>> {
+    let unit = match line.2 {
+        Figure::P50Us => "p50 µs added",
+        Figure::P99Us => "p99 µs added",
+        _ => return None,
+    };
+    let direct = results.spread(line, Relay::Direct)?.median;
+    let cell = |relay: &Relay| match results.spread(line, *relay) {
+        Some(spread) if *relay != Relay::Direct => number(spread.median - direct),
+        _ => "–".to_owned(),
+    };
+    let head = [line.1.to_string(), unit.to_owned()];
+    Some(head.into_iter().chain(relays.iter().map(cell)).collect())
+}
+
+fn ratios(results: &Results, lines: &[Line]) -> Vec<Vec<String>> {
+    let head = ["", "test", "unit"].map(str::to_owned).into_iter();
+    let mut rows: Vec<Vec<String>> =
+        vec![head.chain(PEERS.iter().map(|peer| format!("to {peer}"))).collect()];
+    for &line in lines {
+        let (profile, test, figure) = line;
+        for ours in OURS {
+            let mut said = false;
+            let mut row = vec![ours.to_string(), test.to_string(), figure.unit().to_owned()];
+            for peer in PEERS {
+                let ratio = results.ratio(line, ours, peer);
+                said |= ratio.is_some();
+                row.push(ratio.map_or_else(
+                    || "–".to_owned(),
+                    |ratio| judged(ratio, goals::ratio(profile, test, figure, ours, peer)),
+                ));
+            }
+            if said {
+                rows.push(row);
+            }
+        }
+        let goal = goals::absolute(test, figure).filter(|_| profile == Profile::Reno);
+        if let (Some(goal), Some(spread)) = (goal, results.spread(line, Relay::Weir)) {
+            let unit = format!("{} itself", figure.unit());
+            let mut row = vec![Relay::Weir.to_string(), test.to_string(), unit];
+            row.push(judged(spread.median, Some(goal)));
+            row.extend(["–".to_owned(), "–".to_owned()]);
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+fn judged(value: f64, goal: Option<goals::Goal>) -> String {
+    match goal {
+        None => format!("{value:.2}"),
+        Some(goal) if goal.reached(value) => format!("{value:.2} ({})", goal.text()),
+        Some(goal) => format!("{value:.2} ({}: missed)", goal.text()),
+    }
+}
+
+fn threads(results: &Results, profile: Profile) -> Vec<Vec<String>> {
+    let head = ["", "test", "unit", "by thread"].map(str::to_owned).to_vec();
+    let mut rows = vec![head];
+    let tests: Vec<(Test, Figure)> = results
+        .lines()
+        .filter(|(of, _, figure)| {
+            *of == profile && matches!(figure, Figure::CpuPerGb | Figure::CpuUs)
+        })
+        .map(|(_, test, figure)| (test, figure))
+        .collect();
+    for (test, figure) in tests {
+        for ours in OURS {
+            let mut by_thread = results.threads(profile, test, ours);
+            by_thread.sort_by(|one, other| other.1.total_cmp(&one.1));
+            let parts: Vec<String> = by_thread
+                .iter()
+                .filter(|(_, value)| *value > 0.0)
+                .map(|(name, value)| format!("{name} {}", number(*value)))
+                .collect();
+            if !parts.is_empty() {
+                let head = [ours.to_string(), test.to_string(), figure.unit().to_owned()];
+                rows.push(head.into_iter().chain([parts.join(", ")]).collect());
+            }
+        }
+    }
+    rows
+}
+
+/// Three digits that mean something, and no more.
+fn number(value: f64) -> String {
+    let size = value.abs();
+    let decimals = match size {
+        _ if size >= 100.0 || size == 0.0 => 0,
+        _ if size >= 10.0 => 1,
+        _ if size >= 1.0 => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}")
+}
+
+/// A Markdown table whose columns stand below each other; the first row is its head.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(3)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        for (cell, &width) in row.iter().zip(&widths) {
+            text += &format!("| {cell:<width$} ");
+        }
+        text += "|\n";
+        if number == 0 {
+            for width in &widths {
+                text += &format!("|{}", "-".repeat(width + 2));
+            }
+            text += "|\n";
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::cell::Measured;
+    use super::super::plan::Cell;
+    use super::*;
+
+    fn measured(results: &mut Results, relay: Relay, test: Test, figures: &[(Figure, f64)]) {
+        let profile = Profile::Reno;
+        let cell = Cell { round: 0, relay, profile, tests: vec![test] };
+        let threads = match relay {
+            Relay::Weir => {
+                BTreeMap::from([("data".to_owned(), 0.08), ("journal".to_owned(), 0.001)])
+            }
+            _ => BTreeMap::new(),
+        };
+        results.add(&cell, Measured { test, figures: figures.iter().copied().collect(), threads });
+    }
+
+    #[test]
+    fn a_report_reads_as_a_table() {
+        let mut results = Results::default();
+        for drift in [0.0, 0.01, 0.02] {
+            let cpu = Figure::CpuPerGb;
+            measured(&mut results, Relay::Weir, Test::Bulk8Up, &[(cpu, 0.08 + drift)]);
+            measured(&mut results, Relay::Haproxy, Test::Bulk8Up, &[(cpu, 0.35 - drift)]);
+            measured(&mut results, Relay::Realm, Test::Bulk8Up, &[(cpu, 0.07)]);
+        }
+        measured(&mut results, Relay::Direct, Test::Rr1, &[(Figure::P50Us, 12.5)]);
+        measured(&mut results, Relay::Weir, Test::Rr1, &[(Figure::P50Us, 31.25)]);
+        measured(&mut results, Relay::Weir, Test::Udp, &[(Figure::LossPercent, 0.25)]);
+        let machine = Machine {
+            date: "2026-11-23".to_owned(),
+            cpu: "A CPU".to_owned(),
+            cores: 2,
+            memory_gib: 16,
+            kernel: "6.18".to_owned(),
+            relays: vec![("haproxy".to_owned(), "2.6.12".to_owned())],
+        };
+        insta::assert_snapshot!(report(&results, &machine, 3, 1.0));
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let said: Vec<String> =
+            [0.0, 0.0891, 1.234, 45.67, 23_456.7, -3.21].into_iter().map(number).collect();
+        assert_eq!(said, ["0", "0.089", "1.23", "45.7", "23457", "-3.21"]);
+    }
+}
