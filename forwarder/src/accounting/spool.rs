@@ -5,10 +5,11 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use forwarder_core::accounting::Spool;
 use journal::{Heading, Journal, JournalError};
 use prost::Message;
-use schemas::wire::{BootEnd, Frame, FrameKind, Rows};
+use schemas::wire::{BootEnd, EncodedRows, Frame, FrameKind};
 
 /// A file in the spool's directory that is given up when the disk is full: a new segment needs
 /// room for its head before the old one, however large, can go.
@@ -46,13 +47,13 @@ impl BoundedSpool {
         spool
     }
 
-    fn put(&mut self, kind: FrameKind, message: &impl Message) -> Result<(), SpoolError> {
+    fn put(&mut self, kind: FrameKind, payload: Bytes) -> Result<(), SpoolError> {
         self.append_again()?;
         let bytes = self.journal.bytes();
         if bytes >= self.max_bytes {
             return Err(SpoolError::Full { bytes });
         }
-        self.journal.append(kind, message.encode_to_vec().into())?;
+        self.journal.append(kind, payload)?;
         Ok(())
     }
 
@@ -134,17 +135,14 @@ impl BoundedSpool {
 impl Spool for BoundedSpool {
     type Error = SpoolError;
 
-    fn append(&mut self, rows: &Rows, next_seq: i64) -> Result<(), SpoolError> {
+    fn append(&mut self, rows: EncodedRows, next_seq: i64) -> Result<(), SpoolError> {
         // Should the append begin a new segment, its header must not claim the rows that only
         // follow it.
-        let first_seq = rows.seqs().min().unwrap_or(next_seq);
-        self.journal.set_heading(Heading {
-            boot: rows.boot.clone(),
-            next_seq: first_seq,
-            boot_ended: false,
-        });
-        self.put(FrameKind::Rows, rows)?;
-        self.journal.set_heading(Heading { boot: rows.boot.clone(), next_seq, boot_ended: false });
+        let boot = rows.boot().to_owned();
+        let heading = |next_seq| Heading { boot: boot.clone(), next_seq, boot_ended: false };
+        self.journal.set_heading(heading(rows.first_seq().unwrap_or(next_seq)));
+        self.put(FrameKind::Rows, rows.into_bytes().into())?;
+        self.journal.set_heading(heading(next_seq));
         Ok(())
     }
 
@@ -152,7 +150,7 @@ impl Spool for BoundedSpool {
         let heading =
             |boot_ended| Heading { boot: end.boot.clone(), next_seq: end.last_seq + 1, boot_ended };
         self.journal.set_heading(heading(false));
-        self.put(FrameKind::BootEnd, end)?;
+        self.put(FrameKind::BootEnd, end.encode_to_vec().into())?;
         self.journal.set_heading(heading(true));
         Ok(())
     }
@@ -192,9 +190,9 @@ mod tests {
         spool.taken_back = spool.journal.retreat().unwrap().into();
         limit_files_to(Some(durable + 1000));
         assert!(spool.sync().unwrap_err().is_full());
-        assert!(spool.put(FrameKind::Rows, &Rows::default()).is_err(), "it would overtake");
+        assert!(spool.put(FrameKind::Rows, Bytes::new()).is_err(), "it would overtake");
         limit_files_to(None);
-        spool.put(FrameKind::BootEnd, &BootEnd::default()).unwrap();
+        spool.put(FrameKind::BootEnd, Bytes::new()).unwrap();
         assert_eq!(spool.sync().unwrap(), 4);
     }
 

@@ -3,6 +3,7 @@
 
 mod frame;
 mod message;
+mod rows;
 
 pub use frame::{
     CRITICAL, Frame, FrameCodec, FrameError, FrameKind, HEADER_LEN, MAX_ACCOUNTING_PAYLOAD,
@@ -12,3 +13,4 @@ pub use message::{
     Ack, BootEnd, CaptureData, CaptureEnd, CaptureMark, CaptureOpen, Credit, Hello, Lane, MarkKind,
     PROTOCOL, Received, Reject, RejectCode, Rows, SegmentHeader, Welcome,
 };
+pub use rows::EncodedRows;

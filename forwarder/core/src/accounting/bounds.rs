@@ -8,7 +8,7 @@ use schemas::vocab::{
     BootId, ClientAddr, CloseKind, DenyAction, DenyReason, Direction, EgressAddr, EndPhase,
     EndReason, FirstFin, ListenAddr, Quality, SpoolId, TargetAddr, Timestamp, Transport,
 };
-use schemas::wire::{BootEnd, MAX_ACCOUNTING_PAYLOAD, Rows};
+use schemas::wire::{BootEnd, EncodedRows, MAX_ACCOUNTING_PAYLOAD, Rows};
 
 use super::*;
 
@@ -26,11 +26,11 @@ struct Kept {
 impl Spool for Kept {
     type Error = &'static str;
 
-    fn append(&mut self, rows: &Rows, _next_seq: i64) -> Result<(), &'static str> {
+    fn append(&mut self, rows: EncodedRows, _next_seq: i64) -> Result<(), &'static str> {
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(1).ok_or("no space left")?;
         }
-        self.frames.push(rows.clone());
+        self.frames.push(Rows::decode(rows.bytes()).unwrap());
         Ok(())
     }
 

@@ -3,23 +3,21 @@
 
 use std::sync::atomic::Ordering;
 
-use schemas::table::Session;
 use schemas::vocab::{PerDirection, Quality};
-use schemas::wire::Rows;
+use schemas::wire::EncodedRows;
 
 use super::layout::{Words, header, state};
 use super::ledger::{Ledger, Spool};
-use super::slot::{Entry, SlotView, int};
+use super::slot::{Entry, Last, SlotView, int};
 
 /// Sessions in one frame: their last two rows, with the longest names there can be, stay below the
 /// limit of 1 MiB.
 const SESSIONS_PER_FRAME: usize = 512;
 
 /// A frame in the making, and what was noted for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Frame {
-    pub(super) rows: Rows,
-    first_seq: Option<u64>,
+    pub(super) rows: EncodedRows,
     usage_rows: u64,
     bytes: PerDirection<u64>,
     sessions: Vec<Noted>,
@@ -31,6 +29,10 @@ impl Frame {
     /// Whether the frame holds as many sessions as it may.
     pub(super) fn is_full(&self) -> bool {
         self.sessions.len() >= SESSIONS_PER_FRAME
+    }
+
+    fn first_seq(&self) -> Option<u64> {
+        self.rows.first_seq().and_then(|seq| u64::try_from(seq).ok())
     }
 }
 
@@ -59,19 +61,22 @@ impl Ledger<'_> {
         &mut self,
         frame: &mut Frame,
         index: usize,
-        mut row: Session,
+        last: Last,
         quality: Quality,
     ) {
         let slot = SlotView::new(self.words, index);
+        slot.fill_last(&mut self.pages, last);
         let from = slot.baseline();
         let to = next_of(from, slot.totals());
-        self.put_usage(frame, index, (from, to), quality, (row.ts_end, true));
-        let seq = self.take_seq(frame);
+        let until = self.pages.session.ts_end;
+        self.put_usage(frame, index, (from, to), quality, (until, true));
+        let seq = self.take_seq();
         slot.set_end_seq(seq);
         crash_point();
+        let row = &mut self.pages.session;
         row.seq = Some(int(seq));
         row.intervals = i32::try_from(to.interval_seq + 1).unwrap_or(i32::MAX);
-        frame.rows.sessions.push(row);
+        frame.rows.session(row);
     }
 
     /// Adds a usage row of the running slot, and notes it. `until` is how far the session lived
@@ -85,7 +90,7 @@ impl Ledger<'_> {
         (until, is_final): (i64, bool),
     ) {
         let slot = SlotView::new(self.words, index);
-        let seq = self.take_seq(frame);
+        let seq = self.take_seq();
         to.seq = seq;
         if quality == Quality::Spread {
             slot.mark_spread();
@@ -93,28 +98,40 @@ impl Ledger<'_> {
         crash_point();
         let entry = slot.note(to);
         crash_point();
-        let mut row = slot.usage_row(from, to);
+        slot.fill_usage(&mut self.pages, from, to);
+        let slot_end = self.tally.slot_start + self.slot_len_us();
+        let alive_from = slot.ts_start().0.max(self.tally.slot_start);
+        let clock_pass = self.clock_pass();
+        let row = &mut self.pages.usage;
         row.seq = Some(int(seq));
         row.slot_start = self.tally.slot_start;
         row.slot_len_s = self.header.slot_len_s;
-        row.clock_pass = self.clock_pass();
+        row.clock_pass = clock_pass;
         row.is_final = is_final;
-        let slot_end = self.tally.slot_start + self.slot_len_us();
-        let alive_from = slot.ts_start().0.max(self.tally.slot_start);
         row.active_us = (until.min(slot_end) - alive_from).max(0);
         row.quality = quality as i32;
         frame.usage_rows += 1;
         frame.bytes.up += to.bytes.up.saturating_sub(from.bytes.up);
         frame.bytes.down += to.bytes.down.saturating_sub(from.bytes.down);
         frame.sessions.push(Noted { index, entry, ends: is_final });
-        frame.rows.usage.push(row);
+        frame.rows.usage(row);
     }
 
-    pub(super) fn take_seq(&mut self, frame: &mut Frame) -> u64 {
+    pub(super) fn take_seq(&mut self) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
-        frame.first_seq.get_or_insert(seq);
         seq
+    }
+
+    /// A frame without rows. What is added to it must be added in the order of the numbers.
+    pub(super) fn frame(&self) -> Frame {
+        Frame {
+            rows: EncodedRows::of(&self.header.node, self.header.boot.as_str()),
+            usage_rows: 0,
+            bytes: PerDirection::default(),
+            sessions: Vec::new(),
+            begins_slot: false,
+        }
     }
 
     /// Notes the tally, appends the frame and frees what has ended; or takes everything back.
@@ -123,15 +140,12 @@ impl Ledger<'_> {
         frame: &mut Frame,
         spool: &mut S,
     ) -> Result<(), S::Error> {
-        let Some(first_seq) = frame.first_seq else { return Ok(()) };
-        let frame = std::mem::take(frame);
+        let Some(first_seq) = frame.first_seq() else { return Ok(()) };
+        let frame = std::mem::replace(frame, self.frame());
         let tally = self.tally_after(&frame, first_seq);
         let at = note_tally(self.words, tally);
         crash_point();
-        let mut rows = frame.rows;
-        rows.node.clone_from(&self.header.node);
-        rows.boot = self.header.boot.to_string();
-        match spool.append(&rows, int(self.next_seq)) {
+        match spool.append(frame.rows, int(self.next_seq)) {
             Ok(()) => {
                 self.tally = tally;
                 self.free(&frame.sessions);

@@ -12,13 +12,14 @@ use std::sync::atomic::Ordering;
 
 use schemas::table::{Denied, Event, Slot};
 use schemas::vocab::{PerDirection, Quality, Severity, SlotStatus, Timestamp};
-use schemas::wire::{BootEnd, Rows};
+use schemas::wire::{BootEnd, EncodedRows};
 
 use super::denials::{DenialBook, Key};
 use super::frame::{Frame, Tally, newest_tally, next_of};
 use super::layout::{Header, TableError, Words, header, state};
+use super::row::Pages;
 use super::session::Denial;
-use super::slot::{Entry, SlotView, int};
+use super::slot::{Entry, Last, SlotView, int};
 use super::table::CounterTable;
 
 /// Denied rows in one frame.
@@ -42,7 +43,7 @@ pub trait Spool {
     ///
     /// # Errors
     /// Nothing was appended.
-    fn append(&mut self, rows: &Rows, next_seq: i64) -> Result<(), Self::Error>;
+    fn append(&mut self, rows: EncodedRows, next_seq: i64) -> Result<(), Self::Error>;
 
     /// Appends the end of a boot.
     ///
@@ -69,6 +70,7 @@ pub struct Ledger<'t> {
     pub(super) header: Header,
     pub(super) next_seq: u64,
     pub(super) tally: Tally,
+    pub(super) pages: Pages,
     denials: DenialBook,
     events: Vec<Event>,
     last: Moment,
@@ -105,6 +107,7 @@ impl<'t> Ledger<'t> {
             header,
             next_seq: last_seq + 1,
             tally,
+            pages: Pages::default(),
             denials: DenialBook::default(),
             events: Vec::new(),
             last: Moment { wall: last_poll, monotonic_us: 0 },
@@ -211,7 +214,7 @@ impl<'t> Ledger<'t> {
     ) -> Result<(), S::Error> {
         let edge = self.tally.slot_start + self.slot_len_us();
         let mut open = 0_u64;
-        let mut frame = Frame::default();
+        let mut frame = self.frame();
         for (index, state) in self.words.states().iter().enumerate() {
             let state = state.load(Ordering::Acquire);
             let slot = SlotView::new(self.words, index);
@@ -220,7 +223,8 @@ impl<'t> Ledger<'t> {
             let began_after = (edge..=wall.0 + CLOCK_STEP_US).contains(&slot.ts_start().0);
             open += u64::from(state == state::OPEN);
             if state == state::CLOSED && (1..edge).contains(&slot.ts_end().0) {
-                self.put_last_rows(&mut frame, index, slot.ended_row(wall), share.quality);
+                let last = Last::Ended { found: wall };
+                self.put_last_rows(&mut frame, index, last, share.quality);
             } else if matches!(state, state::OPEN | state::CLOSED) && !began_after {
                 self.put_interim(&mut frame, index, share, edge);
             }
@@ -245,11 +249,11 @@ impl<'t> Ledger<'t> {
 
     /// Writes the last rows of every session that has ended, and frees its slot.
     fn write_ended<S: Spool>(&mut self, now: Timestamp, spool: &mut S) -> Result<(), S::Error> {
-        let mut frame = Frame::default();
+        let mut frame = self.frame();
         for (index, state) in self.words.states().iter().enumerate() {
             if state.load(Ordering::Acquire) == state::CLOSED {
-                let row = SlotView::new(self.words, index).ended_row(now);
-                self.put_last_rows(&mut frame, index, row, Quality::Exact);
+                let last = Last::Ended { found: now };
+                self.put_last_rows(&mut frame, index, last, Quality::Exact);
             }
             if frame.is_full() {
                 self.append(&mut frame, spool)?;
@@ -262,10 +266,10 @@ impl<'t> Ledger<'t> {
         self.write_denied(self.denials.due(self.words), spool)?;
         self.denials.all_due_written();
         if !self.events.is_empty() {
-            let mut frame = Frame::default();
+            let mut frame = self.frame();
             for mut event in self.events.clone() {
-                event.seq = Some(int(self.take_seq(&mut frame)));
-                frame.rows.events.push(event);
+                event.seq = Some(int(self.take_seq()));
+                frame.rows.event(&event);
             }
             self.append(&mut frame, spool)?;
             self.events.clear();
@@ -286,10 +290,10 @@ impl<'t> Ledger<'t> {
         spool: &mut S,
     ) -> Result<(), S::Error> {
         for chunk in rows.chunks(DENIED_PER_FRAME) {
-            let mut frame = Frame::default();
+            let mut frame = self.frame();
             for (_, row) in chunk {
-                let seq = Some(int(self.take_seq(&mut frame)));
-                frame.rows.denied.push(Denied { seq, ..row.clone() });
+                let seq = Some(int(self.take_seq()));
+                frame.rows.denied(&Denied { seq, ..row.clone() });
             }
             self.append(&mut frame, spool)?;
             self.denials.written(chunk.iter().map(|(key, _)| *key));
@@ -324,10 +328,10 @@ impl<'t> Ledger<'t> {
             datagrams_dropped: self.table.map(|_| int(datagrams_dropped)),
             ..Slot::default()
         };
-        let mut frame = Frame::default();
+        let mut frame = self.frame();
         frame.begins_slot = true;
-        let seq = Some(int(self.take_seq(&mut frame)));
-        frame.rows.slots.push(Slot { seq, ..row });
+        let seq = Some(int(self.take_seq()));
+        frame.rows.slot(&Slot { seq, ..row });
         self.append(&mut frame, spool)?;
         self.clock_offset_us = 0;
         self.capture_dropped_before = self.capture_dropped;

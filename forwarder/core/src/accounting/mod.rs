@@ -19,6 +19,7 @@ mod model;
 mod names;
 mod peer;
 mod recovery;
+mod row;
 mod session;
 mod slot;
 mod table;

@@ -8,12 +8,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
+use prost::Message;
 use schemas::table::{Session, Usage};
 use schemas::vocab::{
     BootId, ClientAddr, CloseKind, DenyAction, DenyReason, Direction, EndPhase, EndReason,
     FirstFin, ListenAddr, PerDirection, SpoolId, Timestamp, Transport,
 };
-use schemas::wire::{BootEnd, Rows};
+use schemas::wire::{BootEnd, EncodedRows, Rows};
 
 use super::*;
 
@@ -83,14 +84,16 @@ struct MemorySpool {
 impl Spool for MemorySpool {
     type Error = &'static str;
 
-    fn append(&mut self, rows: &Rows, next_seq: i64) -> Result<(), &'static str> {
+    fn append(&mut self, encoded: EncodedRows, next_seq: i64) -> Result<(), &'static str> {
         if let Some(left) = &mut self.appends_left {
             *left = left.checked_sub(1).ok_or("no space left")?;
         }
+        let rows = Rows::decode(encoded.bytes()).unwrap();
         assert_eq!(rows.seqs().max(), Some(next_seq - 1));
+        assert_eq!(rows.seqs().min(), encoded.first_seq());
         let sessions: BTreeSet<_> = rows.usage.iter().map(|r| r.session_no).collect();
         assert_eq!(sessions.len(), rows.usage.len(), "two usage rows of a session in one frame");
-        self.rows.push(rows.clone());
+        self.rows.push(rows);
         crash_point();
         Ok(())
     }

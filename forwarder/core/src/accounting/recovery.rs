@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use schemas::vocab::{BootId, Quality, Timestamp};
 use schemas::wire::{BootEnd, Rows, SegmentHeader};
 
-use super::frame::{Frame, forget_tallies_above};
+use super::frame::forget_tallies_above;
 use super::layout::{Header, TableError, Words, header, state};
 use super::ledger::{Ledger, MAX_SPREAD_SLOTS, Spool};
-use super::slot::SlotView;
+use super::slot::{Last, SlotView};
 
 /// What the spool still tells of earlier boots.
 #[derive(Debug, Default)]
@@ -177,20 +177,20 @@ impl Ledger<'_> {
         // With a full spool, sessions may have waited for their rows over several slots.
         let waited = died.0 - self.tally.slot_start >= 2 * self.slot_len_us();
         let ended_quality = if waited { Quality::Spread } else { Quality::Exact };
-        let mut frame = Frame::default();
+        let mut frame = self.frame();
         for index in 0..self.words.slot_count() {
             let slot = SlotView::new(self.words, index);
             match self.words.state(index).load(Ordering::Acquire) {
                 state::FILLING => unopened += 1,
                 state::CLOSED if slot.end_seq() == 0 => {
                     ended += 1;
-                    let row = slot.ended_row(died);
-                    self.put_last_rows(&mut frame, index, row, ended_quality);
+                    let last = Last::Ended { found: died };
+                    self.put_last_rows(&mut frame, index, last, ended_quality);
                 }
                 state::OPEN if slot.end_seq() == 0 => {
                     lost += 1;
-                    let row = slot.lost_row(died);
-                    self.put_last_rows(&mut frame, index, row, Quality::Recovered);
+                    let last = Last::Lost { died };
+                    self.put_last_rows(&mut frame, index, last, Quality::Recovered);
                 }
                 _ => {}
             }
@@ -216,7 +216,9 @@ impl Ledger<'_> {
 mod tests {
     use std::convert::Infallible;
 
+    use prost::Message;
     use schemas::vocab::{ClientAddr, ListenAddr, SpoolId, Transport};
+    use schemas::wire::EncodedRows;
 
     use super::*;
     use crate::accounting::{CounterTable, Geometry, Moment, Opening};
@@ -227,8 +229,8 @@ mod tests {
     impl Spool for Lossy {
         type Error = Infallible;
 
-        fn append(&mut self, rows: &Rows, _next_seq: i64) -> Result<(), Infallible> {
-            self.0.push(rows.clone());
+        fn append(&mut self, rows: EncodedRows, _next_seq: i64) -> Result<(), Infallible> {
+            self.0.push(Rows::decode(rows.bytes()).unwrap());
             Ok(())
         }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use schemas::table::{Session, Usage};
+use schemas::table::Session;
 use schemas::vocab::{
     ClientAddr, CloseKind, EndPhase, EndReason, FirstFin, ListenAddr, PerDirection, Quality,
     TargetAddr, Timestamp, Transport,
@@ -12,6 +12,7 @@ use schemas::vocab::{
 use super::layout::{SLOT_WORDS, Words, slot};
 use super::names;
 use super::peer::is_abnormal;
+use super::row::{Pages, say};
 use super::session::{CONNECTED, HAS_CLIENT_PEER, HAS_TARGET, HAS_TARGET_PEER, Traffic};
 
 /// A running session, for people who look.
@@ -187,9 +188,12 @@ impl<'a> SlotView<'a> {
         u16::from_le_bytes([low, high])
     }
 
+    fn ip_bits(&self, word: usize) -> u128 {
+        u128::from(self.get(word)) | u128::from(self.get(word + 1)) << 64
+    }
+
     fn ip(&self, word: usize) -> IpAddr {
-        let bits = u128::from(self.get(word)) | u128::from(self.get(word + 1)) << 64;
-        IpAddr::V6(Ipv6Addr::from_bits(bits)).to_canonical()
+        IpAddr::V6(Ipv6Addr::from_bits(self.ip_bits(word))).to_canonical()
     }
 
     fn transport(&self) -> Transport {
@@ -223,130 +227,140 @@ impl<'a> SlotView<'a> {
         }
     }
 
-    /// The usage row between two totals; slot and numbers are the caller's to fill in.
-    pub(super) fn usage_row(&self, from: Entry, to: Entry) -> Usage {
-        let (service, rule) = self.ids(slot::SERVICE_RULE);
-        let (_, config_rev) = self.ids(slot::CUSTOMER_CONFIG);
-        Usage {
-            session_no: int(self.number()),
-            service: names::name(self.table, service),
-            rule: names::name(self.table, rule),
-            config_rev: names::name(self.table, config_rev),
-            customer: self.customer(),
-            transport: self.transport().as_str().to_owned(),
-            client_ip: self.ip(slot::CLIENT_IP).to_string(),
-            target_ip: self.has(HAS_TARGET).then(|| self.ip(slot::TARGET_IP).to_string()),
-            bytes_up: int(to.bytes.up.saturating_sub(from.bytes.up)),
-            bytes_down: int(to.bytes.down.saturating_sub(from.bytes.down)),
-            datagrams_up: int(to.datagrams.up.saturating_sub(from.datagrams.up)),
-            datagrams_down: int(to.datagrams.down.saturating_sub(from.datagrams.down)),
-            total_up: int(to.bytes.up),
-            total_down: int(to.bytes.down),
-            interval_seq: i32::try_from(to.interval_seq).unwrap_or(i32::MAX),
-            is_first: to.interval_seq == 0,
-            ..Usage::default()
-        }
+    /// Fills in the usage row between two totals; slot, times and numbers of the row are the
+    /// caller's to fill in.
+    pub(super) fn fill_usage(&self, pages: &mut Pages, from: Entry, to: Entry) {
+        let Pages { usage: row, usage_texts: texts, .. } = pages;
+        let ids = [self.ids(slot::SERVICE_RULE), self.ids(slot::CUSTOMER_CONFIG)];
+        let named = [&mut row.service, &mut row.rule, &mut row.config_rev];
+        texts.names(self.table, ids, named, &mut row.customer);
+        say(self.transport().as_str(), &mut row.transport);
+        texts.client.show(self.ip_bits(slot::CLIENT_IP), &mut row.client_ip);
+        let dialled = self.has(HAS_TARGET);
+        texts.target.show_if(dialled, self.ip_bits(slot::TARGET_IP), &mut row.target_ip);
+        row.session_no = int(self.number());
+        row.bytes_up = int(to.bytes.up.saturating_sub(from.bytes.up));
+        row.bytes_down = int(to.bytes.down.saturating_sub(from.bytes.down));
+        row.datagrams_up = int(to.datagrams.up.saturating_sub(from.datagrams.up));
+        row.datagrams_down = int(to.datagrams.down.saturating_sub(from.datagrams.down));
+        row.total_up = int(to.bytes.up);
+        row.total_down = int(to.bytes.down);
+        row.interval_seq = i32::try_from(to.interval_seq).unwrap_or(i32::MAX);
+        row.is_first = to.interval_seq == 0;
     }
 
-    /// The session's row as far as the slot knows; how it ended is the caller's to fill in.
-    fn session_row(&self) -> Session {
-        let (service, rule) = self.ids(slot::SERVICE_RULE);
-        let (_, config_rev) = self.ids(slot::CUSTOMER_CONFIG);
+    /// Fills in the session's row as far as the slot knows; how it ended, `seq` and `intervals` are
+    /// the caller's to fill in.
+    fn fill_session(&self, pages: &mut Pages) {
+        let Pages { session: row, session_texts: texts, .. } = pages;
+        let ids = [self.ids(slot::SERVICE_RULE), self.ids(slot::CUSTOMER_CONFIG)];
         let (_, target_name) = self.ids(slot::KIND_TARGET_NAME);
         let (dialled, connected) = (self.has(HAS_TARGET), self.has(CONNECTED));
+        let named = [&mut row.service, &mut row.rule, &mut row.config_rev];
+        texts.names(self.table, ids, named, &mut row.customer);
+        say(self.transport().as_str(), &mut row.transport);
+        texts.client.show(self.ip_bits(slot::CLIENT_IP), &mut row.client_ip);
+        texts.listen.show(self.ip_bits(slot::LISTEN_IP), &mut row.listen_ip);
+        texts.egress.show_if(connected, self.ip_bits(slot::EGRESS_IP), &mut row.egress_ip);
+        texts.target.show_if(dialled, self.ip_bits(slot::TARGET_IP), &mut row.target_ip);
+        texts.target_name(self.table, target_name, &mut row.target_name);
+        row.session_no = int(self.number());
+        row.client_port = self.port(0).into();
+        row.listen_port = self.port(16).into();
+        row.egress_port = connected.then(|| self.port(32).into());
+        row.target_port = dialled.then(|| self.port(48).into());
+        let some_time = |word| Some(self.get(word).cast_signed()).filter(|ts| *ts != 0);
+        row.ts_start = self.ts_start().0;
+        row.ts_connected = some_time(slot::TS_CONNECTED).filter(|_| connected);
+        row.ts_first_up = some_time(slot::TS_FIRST_UP);
+        row.ts_first_down = some_time(slot::TS_FIRST_DOWN);
+        row.connect_us = connected.then(|| int(self.get(slot::CONNECT_US)));
+        self.fill_counters(row);
+    }
+
+    fn fill_counters(&self, row: &mut Session) {
         let traffic = self.traffic();
+        row.bytes_up = int(traffic.up.bytes);
+        row.bytes_down = int(traffic.down.bytes);
+        row.received_up = int(traffic.up.received);
+        row.received_down = int(traffic.down.received);
+        row.datagrams_up = int(traffic.up.datagrams);
+        row.datagrams_down = int(traffic.down.datagrams);
+        row.captured_bytes = int(self.get(slot::CAPTURED));
+        row.capture_dropped_bytes = int(self.get(slot::CAPTURE_DROPPED));
         let client = self.has(HAS_CLIENT_PEER).then(|| self.ids(slot::CLIENT_PEER));
         let target = self.has(HAS_TARGET_PEER).then(|| self.ids(slot::TARGET_PEER));
         let rtt = |peer: Option<(u32, u32)>| Some(i64::from(peer?.0)).filter(|rtt| *rtt > 0);
-        let some_time = |word| Some(self.get(word).cast_signed()).filter(|ts| *ts != 0);
-        Session {
-            session_no: int(self.number()),
-            service: names::name(self.table, service),
-            rule: names::name(self.table, rule),
-            config_rev: names::name(self.table, config_rev),
-            customer: self.customer(),
-            transport: self.transport().as_str().to_owned(),
-            client_ip: self.ip(slot::CLIENT_IP).to_string(),
-            client_port: self.port(0).into(),
-            listen_ip: self.ip(slot::LISTEN_IP).to_string(),
-            listen_port: self.port(16).into(),
-            egress_ip: connected.then(|| self.ip(slot::EGRESS_IP).to_string()),
-            egress_port: connected.then(|| self.port(32).into()),
-            target_ip: dialled.then(|| self.ip(slot::TARGET_IP).to_string()),
-            target_port: dialled.then(|| self.port(48).into()),
-            target_name: names::optional_name(self.table, target_name),
-            ts_start: self.ts_start().0,
-            ts_connected: some_time(slot::TS_CONNECTED).filter(|_| connected),
-            ts_first_up: some_time(slot::TS_FIRST_UP),
-            ts_first_down: some_time(slot::TS_FIRST_DOWN),
-            connect_us: connected.then(|| int(self.get(slot::CONNECT_US))),
-            bytes_up: int(traffic.up.bytes),
-            bytes_down: int(traffic.down.bytes),
-            received_up: int(traffic.up.received),
-            received_down: int(traffic.down.received),
-            datagrams_up: int(traffic.up.datagrams),
-            datagrams_down: int(traffic.down.datagrams),
-            rtt_client_us: rtt(client),
-            rtt_target_us: rtt(target),
-            retrans_client: client.map(|(_, retransmits)| retransmits.into()),
-            retrans_target: target.map(|(_, retransmits)| retransmits.into()),
-            captured_bytes: int(self.get(slot::CAPTURED)),
-            capture_dropped_bytes: int(self.get(slot::CAPTURE_DROPPED)),
-            ..Session::default()
+        row.rtt_client_us = rtt(client);
+        row.rtt_target_us = rtt(target);
+        row.retrans_client = client.map(|(_, retransmits)| retransmits.into());
+        row.retrans_target = target.map(|(_, retransmits)| retransmits.into());
+    }
+
+    /// Fills in the session's row, which needs `seq` and `intervals` besides.
+    pub(super) fn fill_last(&self, pages: &mut Pages, last: Last) {
+        self.fill_session(pages);
+        match last {
+            Last::Ended { found } => self.fill_end(&mut pages.session, found),
+            Last::Lost { died } => self.fill_loss(&mut pages.session, died),
         }
     }
 
-    /// The row of a session that has its end. One that was dropped without an end knows no time:
-    /// it gets `found`.
-    pub(super) fn ended_row(&self, found: Timestamp) -> Session {
+    /// The end of a session that has one. One that was dropped without an end knows no time: it
+    /// gets `found`.
+    fn fill_end(&self, row: &mut Session, found: Timestamp) {
         let [reason, phase, first_fin, client, target, e0, e1, e2] =
             self.get(slot::END).to_le_bytes();
         let errno = i32::from_le_bytes([e0, e1, e2, 0]);
-        let spread = self.get(slot::SPREAD) != 0;
-        let (ts_end, duration_us) = match self.ts_end().0 {
-            0 => (found.0, found.0.saturating_sub(self.ts_start().0).max(0)),
-            ts_end => (ts_end, int(self.get(slot::DURATION_US))),
-        };
         let reason = EndReason::from_code(reason);
         let cut = reason.is_some_and(is_abnormal);
         let (up, down) = self.ids(slot::UNACKED);
-        Session {
-            ts_end,
-            duration_us,
-            unacked_up: (cut && self.has(HAS_TARGET_PEER)).then_some(up.into()),
-            unacked_down: (cut && self.has(HAS_CLIENT_PEER)).then_some(down.into()),
-            end_reason: word(reason.map(EndReason::as_str)),
-            end_phase: word(EndPhase::from_code(phase).map(EndPhase::as_str)),
-            first_fin: word(FirstFin::from_code(first_fin).map(FirstFin::as_str)),
-            client_close: word(CloseKind::from_code(client).map(CloseKind::as_str)),
-            target_close: word(CloseKind::from_code(target).map(CloseKind::as_str)),
-            errno: (errno != 0).then_some(errno),
-            quality: if spread { Quality::Spread } else { Quality::Exact } as i32,
-            ..self.session_row()
-        }
+        let spread = self.get(slot::SPREAD) != 0;
+        (row.ts_end, row.duration_us) = match self.ts_end().0 {
+            0 => (found.0, found.0.saturating_sub(self.ts_start().0).max(0)),
+            ts_end => (ts_end, int(self.get(slot::DURATION_US))),
+        };
+        row.unacked_up = (cut && self.has(HAS_TARGET_PEER)).then_some(up.into());
+        row.unacked_down = (cut && self.has(HAS_CLIENT_PEER)).then_some(down.into());
+        say(term(reason.map(EndReason::as_str)), &mut row.end_reason);
+        say(term(EndPhase::from_code(phase).map(EndPhase::as_str)), &mut row.end_phase);
+        say(term(FirstFin::from_code(first_fin).map(FirstFin::as_str)), &mut row.first_fin);
+        say(term(CloseKind::from_code(client).map(CloseKind::as_str)), &mut row.client_close);
+        say(term(CloseKind::from_code(target).map(CloseKind::as_str)), &mut row.target_close);
+        row.errno = (errno != 0).then_some(errno);
+        row.quality = if spread { Quality::Spread } else { Quality::Exact } as i32;
     }
 
-    /// The row of a session whose process died at about `died`.
-    pub(super) fn lost_row(&self, died: Timestamp) -> Session {
+    /// The end of a session whose process died at about `died`.
+    fn fill_loss(&self, row: &mut Session, died: Timestamp) {
         let start = self.ts_start().0;
         let phase = if self.has(CONNECTED) { EndPhase::Data } else { EndPhase::Connect };
-        Session {
-            ts_end: died.0.max(start),
-            duration_us: died.0.saturating_sub(start).max(0),
-            end_reason: EndReason::Lost.as_str().to_owned(),
-            end_phase: phase.as_str().to_owned(),
-            first_fin: FirstFin::None.as_str().to_owned(),
-            client_close: CloseKind::None.as_str().to_owned(),
-            target_close: CloseKind::None.as_str().to_owned(),
-            quality: Quality::Recovered as i32,
-            ..self.session_row()
-        }
+        row.ts_end = died.0.max(start);
+        row.duration_us = died.0.saturating_sub(start).max(0);
+        row.unacked_up = None;
+        row.unacked_down = None;
+        say(EndReason::Lost.as_str(), &mut row.end_reason);
+        say(phase.as_str(), &mut row.end_phase);
+        say(FirstFin::None.as_str(), &mut row.first_fin);
+        say(CloseKind::None.as_str(), &mut row.client_close);
+        say(CloseKind::None.as_str(), &mut row.target_close);
+        row.errno = None;
+        row.quality = Quality::Recovered as i32;
     }
 }
 
+/// Why a session gets its last rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Last {
+    /// It has its end; `found` is the time at which that was noticed.
+    Ended { found: Timestamp },
+    /// Its process died.
+    Lost { died: Timestamp },
+}
+
 /// A term of a table; a code that no version of ours wrote becomes `internal`.
-fn word(term: Option<&'static str>) -> String {
-    term.unwrap_or(EndReason::Internal.as_str()).to_owned()
+fn term(text: Option<&'static str>) -> &'static str {
+    text.unwrap_or(EndReason::Internal.as_str())
 }
 
 /// A counter as the tables hold it.
