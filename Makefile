@@ -14,7 +14,7 @@ DEBUG      := $(TARGET_DIR)/debug
 # Read when a recipe runs, after `duckdb` has written it.
 FEATURES    = $$(<target/duckdb/features)
 
-.PHONY: help demo test lint build bench install install-files clean duckdb test-tools
+.PHONY: help demo test lint build bench bench-micro install install-files clean duckdb test-tools
 .DEFAULT_GOAL := help
 
 help: ## Says what there is to type
@@ -42,6 +42,9 @@ build: duckdb ## Builds release binaries in target/release
 
 bench: build ## Compares Weir with HAProxy, nginx and realm (7 minutes, as root)
 	@$(RELEASE)/bench
+
+bench-micro: duckdb ## Measures rules, rows, frames and the account's share, without a network
+	$(CARGO) bench --workspace --bench '*' $(FEATURES)
 
 install: build ## Builds, and puts binaries, library, examples and units in place
 	@$(MAKE) --no-print-directory install-files
