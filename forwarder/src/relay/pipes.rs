@@ -171,9 +171,19 @@ const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
     use super::*;
 
     const SIZE: usize = 256 * 1024;
+
+    /// The pages for pipes are one user's, whichever test takes them.
+    fn alone() -> MutexGuard<'static, ()> {
+        static PAGES: Mutex<()> = Mutex::new(());
+        PAGES.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     fn pool(most: usize, descriptors: usize) -> Rc<Pipes> {
         Pipes::new(most, Descriptors::with(descriptors), &Arc::default())
@@ -186,6 +196,7 @@ mod tests {
 
     #[test]
     fn a_pool_at_its_bound_refuses_and_counts() {
+        let _alone = alone();
         let pipes = pool(2, 1000);
         let (first, _second) = (pipes.lend(SIZE).unwrap(), pipes.lend(SIZE).unwrap());
         assert!(pipes.lend(SIZE).is_none());
@@ -196,6 +207,7 @@ mod tests {
 
     #[test]
     fn pipes_count_as_descriptors_until_they_are_closed() {
+        let _alone = alone();
         let pipes = pool(1000, 2 * SPARE_PIPES + 4);
         let all: Vec<_> = (0..SPARE_PIPES + 2).map(|_| pipes.lend(SIZE).unwrap()).collect();
         assert!(pipes.lend(SIZE).is_none());
@@ -207,6 +219,7 @@ mod tests {
 
     #[test]
     fn a_pipe_of_an_earlier_configuration_is_replaced() {
+        let _alone = alone();
         let pipes = pool(1, 1000);
         pipes.lend(SIZE).unwrap().give_back();
         let other = pipes.lend(2 * SIZE).unwrap();
@@ -215,6 +228,7 @@ mod tests {
 
     #[test]
     fn a_pipe_that_was_not_given_back_is_closed_and_makes_room_for_another() {
+        let _alone = alone();
         let pipes = pool(1, 1000);
         let pipe = pipes.lend(SIZE).unwrap();
         rustix::io::write(&pipe.pipe().writer, b"somebody's").unwrap();
@@ -222,5 +236,32 @@ mod tests {
         let pipe = pipes.lend(SIZE).unwrap();
         let left = rustix::io::read(pipe.reader(), &mut [0; 16]);
         assert_eq!(left, Err(rustix::io::Errno::AGAIN));
+    }
+
+    /// Uses up what the kernel gives a user without privileges, from a thread that has given its
+    /// own up.
+    #[test]
+    fn a_user_who_has_used_up_the_pages_for_pipes_gets_no_pipe_and_it_is_counted() {
+        let _alone = alone();
+        let unprivileged = || {
+            let mut capabilities = capabilities(None).unwrap();
+            let bound = CapabilitySet::SYS_RESOURCE | CapabilitySet::SYS_ADMIN;
+            capabilities.effective.remove(bound);
+            set_capabilities(None, capabilities).unwrap();
+            let pipes = pool(1000, 10_000);
+            let mut lent: Vec<_> = Vec::new();
+            while let Some(pipe) = pipes.lend(SIZE) {
+                lent.push(pipe);
+                assert!(lent.len() < 1000, "fs.pipe-user-pages-soft bounds them");
+            }
+            let refused = pipes.lend(SIZE).is_none();
+            let small = pipes.counters.pipes_small.load(Ordering::Relaxed);
+            let exist = pipes.exist.get();
+            let held = lent.len();
+            drop(lent);
+            (refused, small > 0, exist == held, counts(&pipes)[0], pipes.lend(SIZE).is_some())
+        };
+        let told = std::thread::spawn(unprivileged).join().unwrap();
+        assert_eq!(told, (true, true, true, 0, true));
     }
 }

@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::net::{Shutdown, SocketAddr};
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -54,7 +53,7 @@ pub(crate) fn accepted(
         reset(&client);
         return;
     };
-    let mut session = Session {
+    let session = Session {
         machine: TcpSession::new(&admitted.pass.timeouts),
         meter: Some(meter),
         admitted,
@@ -66,7 +65,12 @@ pub(crate) fn accepted(
         _running: Running::begin(thread),
         _permit: permit,
     };
-    spawn_local(async move { session.live().await });
+    spawn_local(life(session));
+}
+
+/// A session's task.
+fn life(mut session: Session) -> impl Future<Output = ()> {
+    async move { session.live().await }
 }
 
 /// A session and everything it holds. Dropped before its end it ends then: as `drained` when we
@@ -119,7 +123,8 @@ impl Session {
         let meter = meter.as_ref().expect(METER_LASTS);
         let pass = &admitted.pass;
         let reach = Reach { machine, meter, pass, thread, target_address };
-        let mut reach = pin!(reach.run());
+        // Boxed, because it takes more room than all that remains of the session once it stands.
+        let mut reach = Box::pin(reach.run());
         // A dial that lasts a moment is not worth a watch on the client.
         let mut patience = Patience::default();
         let mut watch = Watch::default();
@@ -252,5 +257,21 @@ pub(super) fn finish(receiver: &TcpStream) {
 fn reset(peer: &TcpStream) {
     if let Err(error) = peer.set_zero_linger() {
         tracing::trace!(%error, "no reset could be prepared");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_task<F: Future>(_: impl Fn(Session) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_session_is_small() {
+        // With the runtime's part, 0.7 KiB for two sockets and a task, well below the 2.5 KiB that
+        // an idle session may take.
+        assert!(size_of_task(life) <= 768, "{} bytes", size_of_task(life));
     }
 }

@@ -197,6 +197,52 @@ fn a_receiver_that_never_reads_holds_up_nobody_else(mode: Mode) {
     assert!(delivered < received && received <= sent, "{delivered} {received} {sent}");
 }
 
+#[test]
+fn a_gibibyte_arrives_whole_by_copy() {
+    a_gibibyte_arrives_whole(Mode::Copy);
+}
+
+#[test]
+fn a_gibibyte_arrives_whole_as_users_have_it() {
+    a_gibibyte_arrives_whole(Mode::Adaptive);
+}
+
+fn a_gibibyte_arrives_whole(mode: Mode) {
+    const LEN: usize = 1 << 30;
+    let target = tcp_target();
+    let stage = mode.start(target.local_addr().unwrap());
+    let mut client = tcp_client(stage.scene.address(0));
+    let mut server = accept(&target);
+    // Two periods, so that there is a whole piece to compare with wherever one begins.
+    let pattern = pattern(2 * 251 * 1024);
+    let piece = pattern.len() / 2;
+    let send = {
+        let pattern = pattern.clone();
+        std::thread::spawn(move || {
+            let mut at = 0;
+            while at < LEN {
+                let part = piece.min(LEN - at);
+                client.write_all(&pattern[..part]).unwrap();
+                at += part;
+            }
+        })
+    };
+    let (mut got, mut at) = (vec![0; piece], 0);
+    loop {
+        let len = server.read(&mut got).unwrap();
+        if len == 0 {
+            break;
+        }
+        assert!(got[..len] == pattern[at % piece..][..len], "byte for byte, near {at}");
+        at += len;
+    }
+    assert_eq!(at, LEN);
+    send.join().unwrap();
+    drop(server);
+    let rows = stage.scene.finish();
+    assert_eq!(bytes_of(&rows.sessions[0])[..2], [LEN as i64; 2]);
+}
+
 /// Payload that a direction may hold, in bytes: a pipe's, each of whose slots has a fragment.
 const MOST_HELD: u64 = 2 << 20;
 
