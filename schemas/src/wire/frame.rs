@@ -259,34 +259,16 @@ impl Frame {
     /// What stands at the front is not a frame of at most `limit` payload bytes.
     pub fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<(Self, u32)>, FrameError> {
         let Some(header) = buffer.first_chunk::<HEADER_LEN>() else { return Ok(None) };
-        let header = Header::parse(header, limit)?;
-        let total = HEADER_LEN + header.len;
+        let total = HEADER_LEN + Header::parse(header, limit)?.len;
         if buffer.len() < total {
             buffer.reserve(total - buffer.len());
             return Ok(None);
         }
-        let mut bytes = buffer.split_to(total).freeze();
-        let head = bytes.split_to(HEADER_LEN);
-        let kind = FrameKind::from_code(header.kind);
-        let frame = Self {
-            kind,
-            flags: header.flags,
-            number: header.number,
-            message_len: header.message_len,
-            payload: bytes,
-        };
-        let expected = checksum(&head[..CRC_AT], frame.checked());
-        if expected != header.crc {
-            return Err(FrameError::Checksum {
-                number: header.number,
-                found: header.crc,
-                expected,
-            });
-        }
-        if matches!(kind, FrameKind::Unknown(_)) && frame.flags & CRITICAL != 0 {
-            return Err(FrameError::UnknownCritical { kind: header.kind });
-        }
-        Ok(Some((frame, expected)))
+        let Some(view) = FrameView::at_front(buffer, limit)? else { return Ok(None) };
+        let FrameView { kind, flags, number, message_len, crc, .. } = view;
+        let mut payload = buffer.split_to(total).freeze();
+        payload.advance(HEADER_LEN);
+        Ok(Some((Self { kind, flags, number, message_len, payload }, crc)))
     }
 
     /// The part of the payload that is the message.
@@ -305,6 +287,53 @@ impl Frame {
         } else {
             &self.payload[..usize::from(self.message_len).min(self.payload.len())]
         }
+    }
+}
+
+/// A frame where it lies in the buffer that it was read into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameView<'a> {
+    /// What the payload is.
+    pub kind: FrameKind,
+    /// [`CRITICAL`] and [`MESSAGE_ONLY`].
+    pub flags: u16,
+    /// The frame's number in its spool, from 1; 0 for frames that are not numbered.
+    pub number: u64,
+    /// The message.
+    pub message: &'a [u8],
+    /// What follows the message; empty unless [`MESSAGE_ONLY`].
+    pub trailing: &'a [u8],
+    message_len: u16,
+    crc: u32,
+}
+
+impl<'a> FrameView<'a> {
+    /// The frame at the front of `buffer`, in which it stays. `None`: more bytes are needed, at most
+    /// [`HEADER_LEN`] and `limit` in all.
+    ///
+    /// # Errors
+    /// What stands at the front is not a frame of at most `limit` payload bytes.
+    pub fn at_front(buffer: &'a [u8], limit: usize) -> Result<Option<Self>, FrameError> {
+        let Some((head, rest)) = buffer.split_first_chunk::<HEADER_LEN>() else { return Ok(None) };
+        let Header { kind: code, flags, message_len, len, number, crc } =
+            Header::parse(head, limit)?;
+        let Some(payload) = rest.get(..len) else { return Ok(None) };
+        let checked = if flags & MESSAGE_ONLY == 0 { len } else { usize::from(message_len) };
+        let (message, trailing) = payload.split_at(checked);
+        let expected = checksum(&head[..CRC_AT], message);
+        if expected != crc {
+            return Err(FrameError::Checksum { number, found: crc, expected });
+        }
+        let kind = FrameKind::from_code(code);
+        if matches!(kind, FrameKind::Unknown(_)) && flags & CRITICAL != 0 {
+            return Err(FrameError::UnknownCritical { kind: code });
+        }
+        Ok(Some(Self { kind, flags, number, message, trailing, message_len, crc }))
+    }
+
+    /// Length of the frame in bytes, header included.
+    pub fn encoded_len(&self) -> usize {
+        HEADER_LEN + self.message.len() + self.trailing.len()
     }
 }
 
@@ -415,6 +444,10 @@ mod tests {
         #[test]
         fn a_frame_survives_the_wire(frame in frames()) {
             let mut bytes = encoded(&frame);
+            let view = FrameView::at_front(&bytes, LIMIT).unwrap().unwrap();
+            prop_assert_eq!(view.message, frame.message_bytes());
+            prop_assert_eq!(view.trailing, &frame.trailing_bytes()[..]);
+            prop_assert_eq!(view.encoded_len(), bytes.len());
             let (decoded, _) = Frame::decode(&mut bytes, LIMIT).unwrap().unwrap();
             prop_assert_eq!(decoded, frame);
             prop_assert!(bytes.is_empty());

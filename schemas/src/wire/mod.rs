@@ -6,8 +6,8 @@ mod message;
 mod rows;
 
 pub use frame::{
-    CRITICAL, Frame, FrameCodec, FrameError, FrameKind, HEADER_LEN, MAX_ACCOUNTING_PAYLOAD,
-    MAX_CAPTURE_PAYLOAD, MESSAGE_ONLY, VERSION,
+    CRITICAL, Frame, FrameCodec, FrameError, FrameKind, FrameView, HEADER_LEN,
+    MAX_ACCOUNTING_PAYLOAD, MAX_CAPTURE_PAYLOAD, MESSAGE_ONLY, VERSION,
 };
 pub use message::{
     Ack, BootEnd, CaptureData, CaptureEnd, CaptureMark, CaptureOpen, Credit, Hello, Lane, MarkKind,
