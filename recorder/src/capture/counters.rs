@@ -18,7 +18,7 @@ impl Counter {
         self.0.store(u64::try_from(value).unwrap_or(u64::MAX), Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
@@ -29,7 +29,9 @@ pub(super) struct Counters {
     pub(super) sessions_open: Counter,
     pub(super) sessions_refused: Counter,
     pub(super) files: Counter,
+    pub(super) undigested_files: Counter,
     pub(super) packets: Counter,
+    pub(super) payload_bytes: Counter,
     pub(super) dropped_bytes: Counter,
     pub(super) write_errors: Counter,
     pub(super) refused: Counter,
@@ -44,8 +46,12 @@ pub struct Counts {
     pub sessions_refused: u64,
     /// Files closed.
     pub files: u64,
+    /// Files indexed without a digest, because there was no quiet moment for it.
+    pub undigested_files: u64,
     /// Packets written.
     pub packets: u64,
+    /// Payload that arrived, in bytes.
+    pub payload_bytes: u64,
     /// Payload that arrived and could not be written, in bytes.
     pub dropped_bytes: u64,
     /// Writes and closes that the disk refused.
@@ -60,7 +66,9 @@ impl Counters {
             sessions_open: self.sessions_open.get(),
             sessions_refused: self.sessions_refused.get(),
             files: self.files.get(),
+            undigested_files: self.undigested_files.get(),
             packets: self.packets.get(),
+            payload_bytes: self.payload_bytes.get(),
             dropped_bytes: self.dropped_bytes.get(),
             write_errors: self.write_errors.get(),
             refused: self.refused.get(),

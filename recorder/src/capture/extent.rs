@@ -8,7 +8,7 @@ use super::session::{SessionKey, Weight};
 const NANOS_PER_MICRO: i64 = 1_000;
 
 /// A session's packets in one file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Extent {
     /// 0, 1, 2… over the files that hold the session.
     pub(super) number: i32,

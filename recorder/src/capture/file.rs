@@ -1,19 +1,18 @@
 //! One pcapng file while it is written.
 //!
-//! Blocks are encoded into memory by `pcap-file` and reach the disk at [`OpenFile::commit`], all of
-//! them or none: a write that fails is cut back to the last good offset. The file carries the name
-//! `….part` until [`OpenFile::seal`] and [`publish`] have made it durable and whole.
+//! Packets are gathered in a [`Batch`] and reach the disk at [`OpenFile::commit`], all of them or
+//! none: a write that fails is cut back to the last good offset. The few blocks about the file
+//! itself are encoded by `pcap-file`. The file carries the name `….part` until it is closed, durable
+//! and indexed.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
 };
@@ -24,10 +23,9 @@ use pcap_file::pcapng::blocks::opt_common::CommonOption;
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::pcapng::{PcapNgWriteError, PcapNgWriter};
 use pcap_file::{DataLink, Endianness};
-use schemas::table::Capture;
 use schemas::vocab::{Direction, NodeName, ServiceName};
-use sha2::{Digest as _, Sha256};
 
+use super::block::{Batch, Block};
 use super::extent::Extent;
 use super::session::{Packet, SessionKey};
 use crate::data_dir::{self, Group};
@@ -49,15 +47,17 @@ pub(super) struct OpenFile {
     /// The final path, below the data directory.
     relative: String,
     file: File,
+    /// Encodes the blocks that are no packets.
     encoder: PcapNgWriter<Vec<u8>>,
-    hasher: Sha256,
+    encode_error: Option<PcapNgWriteError>,
+    /// The buffer of the last batch, for the next.
+    buffer: Vec<u8>,
     /// Length of what is written; a failed write is cut back to here.
     good: u64,
     last_time_ns: i64,
     interfaces: Vec<Interface>,
     extents: HashMap<SessionKey, Extent>,
     opened: Instant,
-    encode_error: Option<PcapNgWriteError>,
 }
 
 /// One forwarder's share of a service, shown as an interface.
@@ -69,13 +69,17 @@ struct Interface {
     lost_packets: u64,
 }
 
-/// A file that is whole and durable, and its index.
+/// A file that has got its last packet, and is neither durable nor indexed yet.
 #[derive(Debug)]
-pub(super) struct Sealed {
-    /// Its `.part` name; none for rows that only tell of loss.
-    pub(super) path: Option<PathBuf>,
-    /// The rows of the index.
-    pub(super) rows: Vec<Capture>,
+pub(super) struct ClosedFile {
+    /// Its `.part` name.
+    pub(super) path: PathBuf,
+    /// The final path, below the data directory.
+    pub(super) relative: String,
+    pub(super) file: File,
+    /// In bytes.
+    pub(super) len: u64,
+    pub(super) extents: HashMap<SessionKey, Extent>,
 }
 
 impl std::fmt::Debug for OpenFile {
@@ -92,7 +96,9 @@ impl OpenFile {
         if let Some(parent) = path.parent() {
             data_dir::make_directory(parent, &readers)?;
         }
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut options = OpenOptions::new();
+        // It is read for its digest.
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         readers.admit_file(&path)?;
         let section = SectionHeaderBlock {
             endianness: Endianness::Little,
@@ -114,15 +120,17 @@ impl OpenFile {
             relative: relative.to_owned(),
             file,
             encoder,
-            hasher: Sha256::new(),
+            encode_error: None,
+            buffer: Vec::new(),
             good: 0,
             last_time_ns: 0,
             interfaces: Vec::new(),
             extents: HashMap::new(),
             opened: Instant::now(),
-            encode_error: None,
         };
-        if let Err(error) = open.commit() {
+        let mut batch = open.batch();
+        open.add_encoded(&mut batch);
+        if let Err(error) = open.commit(batch) {
             drop(fs::remove_file(&open.path));
             return Err(error);
         }
@@ -157,60 +165,72 @@ impl OpenFile {
     }
 
     /// Keeps what was gathered of a session. Called after a commit that succeeded.
-    pub(super) fn set_extent(&mut self, key: SessionKey, extent: Extent) {
-        if extent.packets > 0 {
-            self.extents.insert(key, extent);
+    pub(super) fn set_extent(&mut self, key: &SessionKey, extent: Extent) {
+        if let Some(known) = self.extents.get_mut(key) {
+            *known = extent;
+        } else if extent.packets > 0 {
+            self.extents.insert(key.clone(), extent);
         }
     }
 
-    /// Encodes a packet of `key` and adds it to `extent`. An error shows at the next commit.
-    pub(super) fn encode(
+    /// A batch for the file; it comes back with [`Self::commit`].
+    pub(super) fn batch<'a>(&mut self) -> Batch<'a> {
+        Batch::reusing(std::mem::take(&mut self.buffer))
+    }
+
+    /// Adds a packet of `key` to `batch`, and to `extent`. An error shows at the commit.
+    pub(super) fn encode<'a>(
         &mut self,
         service: &ServiceName,
         key: &SessionKey,
-        packet: Packet<'_>,
+        packet: &Packet<'a>,
+        batch: &mut Batch<'a>,
         extent: &mut Extent,
     ) {
         let time_ns = packet.time_ns.max(self.last_time_ns);
-        let Some(interface) = self.interface(service, &key.node, time_ns) else { return };
-        let flags = match packet.direction {
-            Direction::Up => INBOUND,
-            Direction::Down => OUTBOUND,
-        };
-        let mut options = vec![EnhancedPacketOption::Flags(flags)];
-        if packet.lost_packets > 0 {
-            options.push(EnhancedPacketOption::DropCount(packet.lost_packets));
-        }
-        for comment in packet.comments {
-            let comment = CommonOption::Comment(Cow::Owned(comment));
-            options.push(EnhancedPacketOption::Common(comment));
-        }
-        let block = EnhancedPacketBlock {
-            interface_id: u32::try_from(interface).unwrap_or(u32::MAX),
-            timestamp: Duration::from_nanos(u64::try_from(time_ns).unwrap_or_default()),
-            original_len: packet.whole_len,
-            data: Cow::Borrowed(packet.frame),
-            options,
-        };
-        let first = self.end_of_pending();
-        if let Err(error) = self.encoder.write_pcapng_block(block) {
-            self.encode_error.get_or_insert(error);
-            return;
-        }
+        let Some(interface) = self.interface(service, &key.node, time_ns, batch) else { return };
+        let first = self.end_of(batch);
+        batch.push(&Block {
+            interface: u32::try_from(interface).unwrap_or(u32::MAX),
+            time_ns: u64::try_from(time_ns).unwrap_or_default(),
+            head: packet.head,
+            payload: packet.payload,
+            whole_len: packet.whole_len,
+            flags: match packet.direction {
+                Direction::Up => INBOUND,
+                Direction::Down => OUTBOUND,
+            },
+            lost_packets: packet.lost_packets,
+            comments: &packet.comments,
+        });
         self.last_time_ns = time_ns;
         let stats = &mut self.interfaces[interface];
         stats.last_ns = time_ns;
         stats.packets += 1;
         stats.lost_packets += packet.lost_packets;
-        extent.add((first, self.end_of_pending()), time_ns, packet.direction, packet.weight);
+        extent.add((first, self.end_of(batch)), time_ns, packet.direction, packet.weight);
     }
 
-    fn end_of_pending(&self) -> u64 {
-        self.good + u64::try_from(self.encoder.get_ref().len()).unwrap_or(u64::MAX)
+    /// Where the file ends when `batch` is written.
+    fn end_of(&self, batch: &Batch<'_>) -> u64 {
+        self.good + u64::try_from(batch.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Adds what the encoder has made.
+    fn add_encoded(&mut self, batch: &mut Batch<'_>) {
+        let made = self.encoder.get_mut();
+        batch.push_encoded(made);
+        made.clear();
     }
 
     /// The number of the interface that stands for `service` of `node`; described if it is new.
-    fn interface(&mut self, service: &ServiceName, node: &NodeName, now: i64) -> Option<usize> {
+    fn interface(
+        &mut self,
+        service: &ServiceName,
+        node: &NodeName,
+        now: i64,
+        batch: &mut Batch<'_>,
+    ) -> Option<usize> {
         if let Some(known) = self.interfaces.iter().position(|known| known.node == *node) {
             return Some(known);
         }
@@ -230,36 +250,36 @@ impl OpenFile {
             self.encode_error.get_or_insert(error);
             return None;
         }
+        self.add_encoded(batch);
         let node = node.clone();
         let new = Interface { node, first_ns: now, last_ns: now, packets: 0, lost_packets: 0 };
         self.interfaces.push(new);
         Some(self.interfaces.len() - 1)
     }
 
-    /// Writes what was encoded since the last commit.
+    /// Writes a batch.
     ///
     /// # Errors
     /// The disk took none or part of it; what it took is cut off again. The file must not be
-    /// written to any more, and may be sealed.
-    pub(super) fn commit(&mut self) -> io::Result<()> {
-        let pending = std::mem::take(self.encoder.get_mut());
+    /// written to any more, and may be closed.
+    pub(super) fn commit(&mut self, batch: Batch<'_>) -> io::Result<()> {
         if let Some(error) = self.encode_error.take() {
             return Err(io::Error::other(error));
         }
-        if let Err(error) = self.file.write_all_at(&pending, self.good) {
-            self.file.set_len(self.good)?;
-            return Err(error);
+        match batch.write_at(&self.file, self.good) {
+            Ok(written) => self.good += written,
+            Err(error) => {
+                self.file.set_len(self.good)?;
+                return Err(error);
+            }
         }
-        self.hasher.update(&pending);
-        self.good += u64::try_from(pending.len()).unwrap_or_default();
-        *self.encoder.get_mut() = pending;
-        self.encoder.get_mut().clear();
+        self.buffer = batch.into_buffer();
         Ok(())
     }
 
-    /// Writes the interface statistics (unless `is_damaged`, after a failed write), makes the file
-    /// durable and hands out its index. `None`: it held no packet and is gone.
-    pub(super) fn seal(mut self, is_damaged: bool) -> io::Result<Option<Sealed>> {
+    /// Writes the interface statistics, unless `is_damaged`, after a failed write. `None`: the file
+    /// held no packet and is gone.
+    pub(super) fn close(mut self, is_damaged: bool) -> io::Result<Option<ClosedFile>> {
         if self.extents.is_empty() {
             fs::remove_file(&self.path)?;
             return Ok(None);
@@ -267,18 +287,8 @@ impl OpenFile {
         if !is_damaged {
             self.write_statistics()?;
         }
-        self.file.sync_all()?;
-        let sha256 = hexadecimal(&self.hasher.finalize());
-        let mut rows: Vec<_> = self
-            .extents
-            .iter()
-            .map(|(key, extent)| extent.row(key, Some(&self.relative), Some(&sha256)))
-            .collect();
-        rows.sort_by(|a, b| {
-            let key = |row: &Capture| (row.node.clone(), row.boot.clone(), row.session_no);
-            key(a).cmp(&key(b))
-        });
-        Ok(Some(Sealed { path: Some(self.path), rows }))
+        let Self { path, relative, file, good: len, extents, .. } = self;
+        Ok(Some(ClosedFile { path, relative, file, len, extents }))
     }
 
     fn write_statistics(&mut self) -> io::Result<()> {
@@ -296,30 +306,8 @@ impl OpenFile {
             };
             self.encoder.write_pcapng_block(block).map_err(io::Error::other)?;
         }
-        self.commit()
+        let mut batch = self.batch();
+        self.add_encoded(&mut batch);
+        self.commit(batch)
     }
-}
-
-/// Gives a sealed file its final name, durably.
-pub(super) fn publish(part: &Path) -> io::Result<PathBuf> {
-    let name = part.to_string_lossy();
-    let name = name.strip_suffix(PART_SUFFIX).unwrap_or(&name);
-    let published = PathBuf::from(name);
-    fs::rename(part, &published)?;
-    sync_directory(&published)?;
-    Ok(published)
-}
-
-/// Makes the entry of `path` in its directory durable.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-}
-
-/// Bytes as hexadecimal text.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("a String takes every write");
-    }
-    text
 }

@@ -15,9 +15,14 @@
 //! A disk that refuses stops the capture for a while and never the account: what is lost is counted
 //! here and shows in `captures` as dropped bytes.
 
+mod block;
+mod checksum;
+mod closing;
 mod counters;
+mod desk;
 mod extent;
 mod file;
+mod inflow;
 mod lane;
 mod packet;
 mod path;

@@ -1,27 +1,36 @@
-//! The frames that stand for what was relayed: Ethernet, IP, and TCP or UDP around the payload.
+//! The frames that stand for what was relayed: Ethernet, IP, and TCP or UDP before the payload.
 //!
 //! Layers 2 to 4 are made up and say so in the file's comment; they are the same for the same input
 //! every time: fixed MAC addresses, TTL 64, don't-fragment, identification 0, real checksums.
 //! A packet may hold less payload than its lengths say (a cut packet); its checksum is then 0, as
 //! nobody can verify it.
+//!
+//! Only the headers are made here: payload is read once, for its checksum, where it lies.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+#[cfg(test)]
+mod tests;
 
-use etherparse::{
-    EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header, TcpHeader, TcpOptionElement,
-    UdpHeader,
-};
-use schemas::vocab::{Direction, PerDirection};
+use std::net::{IpAddr, SocketAddr};
 
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const LISTEN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+use schemas::vocab::Direction;
+
+use super::checksum::Sum;
+
+pub(super) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(super) const LISTEN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const HOPS: u8 = 64;
-const TCP_HEADER_LEN: usize = 20;
-const UDP_HEADER_LEN: usize = 8;
-const IPV4_HEADER_LEN: usize = 20;
+const ETHERNET_LEN: usize = 14;
+const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
+const TCP_LEN: usize = 20;
+const UDP_LEN: usize = 8;
+/// MSS, no operation, window scale: what a SYN carries.
+const SYN_OPTIONS_LEN: usize = 8;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 /// Scale of the windows that both sides offer: 65,535 << 14 is never filled.
 const WINDOW_SCALE: u8 = 14;
-const WINDOW: u16 = u16::MAX;
+pub(super) const WINDOW: u16 = u16::MAX;
 
 /// The two ends of the client's connection, of one address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +54,34 @@ pub(super) struct Segment<'a> {
     pub(super) cut: usize,
 }
 
+/// The headers of one frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    bytes: [u8; Self::LONGEST],
+    len: usize,
+}
+
+impl Head {
+    const LONGEST: usize = ETHERNET_LEN + IPV6_LEN + TCP_LEN + SYN_OPTIONS_LEN;
+
+    fn new() -> Self {
+        Self { bytes: [0; Self::LONGEST], len: 0 }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn put_at(&mut self, at: usize, bytes: [u8; 2]) {
+        self.bytes[at..at + 2].copy_from_slice(&bytes);
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 impl Endpoints {
     /// The two ends; `None` when one is IPv4 and the other IPv6. IPv4-mapped addresses are IPv4.
     pub(super) fn new(client: SocketAddr, listen: SocketAddr) -> Option<Self> {
@@ -55,211 +92,122 @@ impl Endpoints {
 
     /// Most payload of one TCP segment, in bytes.
     pub(super) fn max_segment(&self) -> usize {
-        self.max_ip_payload() - TCP_HEADER_LEN
+        self.max_ip_payload() - TCP_LEN
     }
 
     /// Most payload of one datagram, in bytes.
     pub(super) fn max_datagram(&self) -> usize {
-        self.max_ip_payload() - UDP_HEADER_LEN
+        self.max_ip_payload() - UDP_LEN
     }
 
     fn max_ip_payload(&self) -> usize {
-        let header = if self.client.is_ipv4() { IPV4_HEADER_LEN } else { 0 };
+        let header = if self.client.is_ipv4() { IPV4_LEN } else { 0 };
         usize::from(u16::MAX) - header
     }
 
-    fn pair(&self, direction: Direction) -> (SocketAddr, SocketAddr) {
-        match direction {
-            Direction::Up => (self.client, self.listen),
-            Direction::Down => (self.listen, self.client),
-        }
-    }
-
-    /// Writes the frame of `segment` into `out` (cleared first) and returns its length without
-    /// cuts, in bytes.
-    ///
-    /// Payload and cut together must not exceed [`Self::max_segment`].
-    pub(super) fn tcp(&self, direction: Direction, segment: Segment<'_>, out: &mut Vec<u8>) -> u32 {
-        let (from, to) = self.pair(direction);
-        let mut header = TcpHeader::new(from.port(), to.port(), segment.seq, WINDOW);
-        header.ack = segment.ack.is_some();
-        header.acknowledgment_number = segment.ack.unwrap_or_default();
-        header.syn = segment.syn;
-        header.fin = segment.fin;
-        header.rst = segment.rst;
-        header.psh = segment.psh;
+    /// The headers of `segment`, whose payload and cut together do not exceed
+    /// [`Self::max_segment`].
+    pub(super) fn tcp(&self, direction: Direction, segment: &Segment<'_>) -> Head {
+        let options = if segment.syn { SYN_OPTIONS_LEN } else { 0 };
+        let len = TCP_LEN + options + segment.payload.len() + segment.cut;
+        let (mut head, from, to) = self.begin(direction, TCP, len);
+        let begin = head.len;
+        head.put(&from.port().to_be_bytes());
+        head.put(&to.port().to_be_bytes());
+        head.put(&segment.seq.to_be_bytes());
+        head.put(&segment.ack.unwrap_or_default().to_be_bytes());
+        let words = if segment.syn { 7 } else { 5 };
+        let flag = |set: bool, bit: u8| u8::from(set) << bit;
+        let flags = flag(segment.fin, 0)
+            | flag(segment.syn, 1)
+            | flag(segment.rst, 2)
+            | flag(segment.psh, 3)
+            | flag(segment.ack.is_some(), 4);
+        head.put(&[words << 4, flags]);
+        head.put(&WINDOW.to_be_bytes());
+        // Checksum and urgent pointer.
+        head.put(&[0; 4]);
         if segment.syn {
-            let mss = u16::try_from(self.max_segment()).unwrap_or(u16::MAX);
-            let options = [
-                TcpOptionElement::MaximumSegmentSize(mss),
-                TcpOptionElement::Noop,
-                TcpOptionElement::WindowScale(WINDOW_SCALE),
-            ];
-            header.set_options(&options).expect("eight bytes of options fit");
+            let mss = u16::try_from(self.max_segment()).unwrap_or(u16::MAX).to_be_bytes();
+            head.put(&[2, 4, mss[0], mss[1], 1, 3, 3, WINDOW_SCALE]);
         }
         if segment.cut == 0 {
-            header.checksum = match (from.ip(), to.ip()) {
-                (IpAddr::V4(from), IpAddr::V4(to)) => {
-                    header.calc_checksum_ipv4_raw(from.octets(), to.octets(), segment.payload)
-                }
-                _ => header.calc_checksum_ipv6_raw(v6(from), v6(to), segment.payload),
-            }
-            .expect("segments are cut to the longest that fits");
+            let sum = pseudo_header(from, to, TCP, len).add(&head.bytes[begin..head.len]);
+            head.put_at(begin + 16, sum.add(segment.payload).finish());
         }
-        let len = header.header_len() + segment.payload.len() + segment.cut;
-        let whole = begin(direction, from, to, IpNumber::TCP, len, out);
-        out.extend_from_slice(&header.to_bytes());
-        out.extend_from_slice(segment.payload);
-        whole
+        head
     }
 
-    /// Writes the frame of a datagram into `out` (cleared first) and returns its length without
-    /// cuts, in bytes.
-    ///
-    /// Payload and cut together must not exceed [`Self::max_datagram`].
-    pub(super) fn udp(
+    /// The headers of a datagram, whose payload and cut together do not exceed
+    /// [`Self::max_datagram`].
+    pub(super) fn udp(&self, direction: Direction, payload: &[u8], cut: usize) -> Head {
+        let len = UDP_LEN + payload.len() + cut;
+        let (mut head, from, to) = self.begin(direction, UDP, len);
+        let begin = head.len;
+        head.put(&from.port().to_be_bytes());
+        head.put(&to.port().to_be_bytes());
+        head.put(&length(len).to_be_bytes());
+        head.put(&[0; 2]);
+        if cut == 0 {
+            let sum = pseudo_header(from, to, UDP, len).add(&head.bytes[begin..head.len]);
+            // 0 would say that there is none.
+            let sum = Some(sum.add(payload).finish()).filter(|sum| *sum != [0; 2]);
+            head.put_at(begin + 6, sum.unwrap_or([u8::MAX; 2]));
+        }
+        head
+    }
+
+    /// The Ethernet and IP headers before `len` bytes of `protocol`, and who sends to whom.
+    fn begin(
         &self,
         direction: Direction,
-        payload: &[u8],
-        cut: usize,
-        out: &mut Vec<u8>,
-    ) -> u32 {
-        let (from, to) = self.pair(direction);
-        let len = UDP_HEADER_LEN + payload.len() + cut;
-        let mut header = UdpHeader {
-            source_port: from.port(),
-            destination_port: to.port(),
-            length: u16::try_from(len).unwrap_or(u16::MAX),
-            checksum: 0,
+        protocol: u8,
+        len: usize,
+    ) -> (Head, SocketAddr, SocketAddr) {
+        let (from, to, source, destination) = match direction {
+            Direction::Up => (self.client, self.listen, CLIENT_MAC, LISTEN_MAC),
+            Direction::Down => (self.listen, self.client, LISTEN_MAC, CLIENT_MAC),
         };
-        if cut == 0 {
-            header.checksum = match (from.ip(), to.ip()) {
-                (IpAddr::V4(from), IpAddr::V4(to)) => {
-                    header.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload)
-                }
-                _ => header.calc_checksum_ipv6_raw(v6(from), v6(to), payload),
-            }
-            .expect("datagrams are no longer than the longest that fits");
+        let mut head = Head::new();
+        head.put(&destination);
+        head.put(&source);
+        if let (IpAddr::V4(from), IpAddr::V4(to)) = (from.ip(), to.ip()) {
+            head.put(&[0x08, 0x00, 0x45, 0]);
+            head.put(&length(IPV4_LEN + len).to_be_bytes());
+            // Identification 0, don't fragment, and room for the checksum.
+            head.put(&[0, 0, 0x40, 0, HOPS, protocol, 0, 0]);
+            head.put(&from.octets());
+            head.put(&to.octets());
+            let sum = Sum::default().add(&head.bytes[ETHERNET_LEN..head.len]);
+            head.put_at(ETHERNET_LEN + 10, sum.finish());
+        } else {
+            head.put(&[0x86, 0xdd, 0x60, 0, 0, 0]);
+            head.put(&length(len).to_be_bytes());
+            head.put(&[protocol, HOPS]);
+            head.put(&v6(from));
+            head.put(&v6(to));
         }
-        let whole = begin(direction, from, to, IpNumber::UDP, len, out);
-        out.extend_from_slice(&header.to_bytes());
-        out.extend_from_slice(payload);
-        whole
+        (head, from, to)
     }
 }
 
-fn v4(address: SocketAddr) -> Option<[u8; 4]> {
-    match address.ip() {
-        IpAddr::V4(ip) => Some(Ipv4Addr::octets(&ip)),
-        IpAddr::V6(_) => None,
-    }
+/// A length as the headers hold it; segments are cut to the longest that fits.
+fn length(len: usize) -> u16 {
+    u16::try_from(len).expect("segments are cut to the longest that fits")
 }
 
 fn v6(address: SocketAddr) -> [u8; 16] {
     match address.ip() {
-        IpAddr::V4(ip) => Ipv4Addr::to_ipv6_mapped(&ip).octets(),
-        IpAddr::V6(ip) => Ipv6Addr::octets(&ip),
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
     }
 }
 
-/// Writes the Ethernet and IP headers in front of `len` bytes of `protocol`; returns the length of
-/// the whole frame.
-fn begin(
-    direction: Direction,
-    from: SocketAddr,
-    to: SocketAddr,
-    protocol: IpNumber,
-    len: usize,
-    out: &mut Vec<u8>,
-) -> u32 {
-    out.clear();
-    let macs = PerDirection { up: (CLIENT_MAC, LISTEN_MAC), down: (LISTEN_MAC, CLIENT_MAC) };
-    let (source, destination) = macs[direction];
-    let ether_type = if from.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
-    out.extend_from_slice(&Ethernet2Header { source, destination, ether_type }.to_bytes());
-    if let (Some(from), Some(to)) = (v4(from), v4(to)) {
-        let payload = u16::try_from(len).expect("segments are cut to the longest that fits");
-        let mut header = Ipv4Header::new(payload, HOPS, protocol, from, to)
-            .expect("segments are cut to the longest that fits");
-        header.dont_fragment = true;
-        header.header_checksum = header.calc_header_checksum();
-        out.extend_from_slice(&header.to_bytes());
-    } else {
-        let header = Ipv6Header {
-            payload_length: u16::try_from(len).expect("segments are cut to the longest that fits"),
-            next_header: protocol,
-            hop_limit: HOPS,
-            source: v6(from),
-            destination: v6(to),
-            ..Ipv6Header::default()
-        };
-        out.extend_from_slice(&header.to_bytes());
-    }
-    let head = out.len();
-    u32::try_from(head + len).expect("a frame is below 64 KiB and its headers")
-}
-
-#[cfg(test)]
-mod tests {
-    use etherparse::PacketBuilder;
-
-    use super::*;
-
-    fn endpoints(client: &str, listen: &str) -> Endpoints {
-        Endpoints::new(client.parse().unwrap(), listen.parse().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn one_address_family_or_none() {
-        let v4 = "192.0.2.1:1".parse().unwrap();
-        let mapped = "[::ffff:192.0.2.9]:2".parse().unwrap();
-        assert!(Endpoints::new(v4, "[2001:db8::1]:2".parse().unwrap()).is_none());
-        assert_eq!(Endpoints::new(v4, mapped), Some(endpoints("192.0.2.1:1", "192.0.2.9:2")));
-    }
-
-    #[test]
-    fn frames_are_those_of_the_packet_builder() {
-        let payload = vec![0xa5; 1460];
-        let mut ours = Vec::new();
-        let four = endpoints("192.0.2.1:40000", "198.51.100.7:80");
-        let segment = Segment { seq: 7, ack: Some(9), payload: &payload, ..Segment::default() };
-        four.tcp(Direction::Up, segment, &mut ours);
-        let mut theirs = Vec::new();
-        let mut ip =
-            Ipv4Header::new(0, 64, IpNumber::TCP, [192, 0, 2, 1], [198, 51, 100, 7]).unwrap();
-        ip.dont_fragment = true;
-        PacketBuilder::ethernet2(CLIENT_MAC, LISTEN_MAC)
-            .ip(etherparse::IpHeaders::Ipv4(ip, Default::default()))
-            .tcp(40000, 80, 7, WINDOW)
-            .ack(9)
-            .write(&mut theirs, &payload)
-            .unwrap();
-        assert_eq!(ours, theirs);
-
-        let six = endpoints("[2001:db8::1]:5000", "[2001:db8::2]:53");
-        let whole = six.udp(Direction::Down, &payload, 0, &mut ours);
-        let source = "2001:db8::2".parse::<Ipv6Addr>().unwrap().octets();
-        let destination = "2001:db8::1".parse::<Ipv6Addr>().unwrap().octets();
-        theirs.clear();
-        PacketBuilder::ethernet2(LISTEN_MAC, CLIENT_MAC)
-            .ipv6(source, destination, HOPS)
-            .udp(53, 5000)
-            .write(&mut theirs, &payload)
-            .unwrap();
-        assert_eq!(ours, theirs);
-        assert_eq!(usize::try_from(whole).unwrap(), theirs.len());
-    }
-
-    #[test]
-    fn the_longest_segments_and_datagrams_fit() {
-        for ends in [endpoints("192.0.2.1:1", "192.0.2.2:2"), endpoints("[::1]:1", "[::1]:2")] {
-            let mut out = Vec::new();
-            let payload = vec![1; ends.max_datagram()];
-            ends.udp(Direction::Up, &payload, 0, &mut out);
-            let payload = &payload[..ends.max_segment()];
-            ends.tcp(Direction::Up, Segment { payload, ..Segment::default() }, &mut out);
-            let cut = Segment { cut: ends.max_segment(), ..Segment::default() };
-            assert!(ends.tcp(Direction::Up, cut, &mut out) > u32::from(u16::MAX));
-        }
-    }
+/// What the checksum of TCP and UDP covers besides the packet.
+fn pseudo_header(from: SocketAddr, to: SocketAddr, protocol: u8, len: usize) -> Sum {
+    let sum = match (from.ip(), to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => Sum::default().add(&from.octets()).add(&to.octets()),
+        _ => Sum::default().add(&v6(from)).add(&v6(to)),
+    };
+    sum.add_u32(protocol.into()).add_u32(length(len).into())
 }

@@ -19,11 +19,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::DIRECTORY;
-use super::file::{PART_SUFFIX, Sealed, sync_directory};
+use super::closing::{Sealed, hexadecimal, index_and_publish, sync_directory};
+use super::file::PART_SUFFIX;
 use super::scan::{Scan, scan};
 use super::session::SessionKey;
 use super::store::Left;
-use super::writer::{CloseError, index_and_publish};
+use super::writer::CloseError;
 use crate::log::LogHandle;
 
 const OPEN_SESSIONS: &str = "open.json";
@@ -143,15 +144,16 @@ fn digest(path: &Path) -> io::Result<String> {
             read => hasher.update(&buffer[..read]),
         }
     }
-    Ok(super::file::hexadecimal(&hasher.finalize()))
+    Ok(hexadecimal(&hasher.finalize()))
 }
 
 /// Notes the sessions that are open, durably and at once.
-pub(super) fn remember_open_sessions<'a>(
+pub(super) fn remember_open_sessions(
     data: &Path,
-    sessions: impl Iterator<Item = (&'a SessionKey, Left)>,
+    sessions: &[(SessionKey, Left)],
 ) -> io::Result<()> {
     let mut remembered: Vec<_> = sessions
+        .iter()
         .take(MAX_REMEMBERED)
         .map(|(key, left)| Remembered {
             node: key.node.as_str().to_owned(),

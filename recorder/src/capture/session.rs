@@ -15,14 +15,13 @@ use std::net::SocketAddr;
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use schemas::vocab::{
     BootId, CustomerName, Direction, EndReason, NodeName, PerDirection, RuleName, ServiceName,
     SessionId, Transport,
 };
 use schemas::wire::{CaptureOpen, MarkKind};
 
-use super::packet::{Endpoints, Segment};
+use super::packet::{Endpoints, Head, Segment};
 use super::tcp::Tcp;
 use super::udp::Udp;
 
@@ -67,11 +66,11 @@ enum Keep {
 
 /// Something that happened in a session.
 #[derive(Debug, Clone)]
-pub(super) enum Event {
+pub(super) enum Event<'a> {
     /// It began. Nothing for a session that is announced again.
     Began,
     /// A chunk of a stream or one datagram.
-    Data { direction: Direction, offset: u64, original_len: u32, bytes: Bytes, time_ns: i64 },
+    Data { direction: Direction, offset: u64, original_len: u32, bytes: &'a [u8], time_ns: i64 },
     /// A FIN, reset or refusal by the sender of `direction`, whose stream had come to `offset`.
     Mark { direction: Direction, kind: MarkKind, offset: u64, time_ns: i64 },
     /// It ended; a reason that this binary does not know is none.
@@ -92,7 +91,8 @@ pub(super) struct Totals {
 pub(super) struct Packet<'a> {
     pub(super) time_ns: i64,
     pub(super) direction: Direction,
-    pub(super) frame: &'a [u8],
+    pub(super) head: Head,
+    pub(super) payload: &'a [u8],
     /// Length of the frame without cuts, in bytes.
     pub(super) whole_len: u32,
     pub(super) weight: Weight,
@@ -112,26 +112,33 @@ pub(super) struct Weight {
     pub(super) lost: u64,
 }
 
-/// Where packets go.
-pub(super) type Sink<'a> = &'a mut dyn FnMut(Packet<'_>);
+/// Where packets go, whose payload lives for `'a`.
+pub(super) type Sink<'s, 'a> = &'s mut dyn FnMut(Packet<'a>);
 
 /// A captured session.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Session {
-    body: Body,
-    pen: Pen,
+    about: Arc<Announcement>,
+    state: State,
 }
 
-#[derive(Debug, Clone)]
+/// What events change in a session: small, so that it is copied before each, and put back when the
+/// disk refuses the packets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct State {
+    body: Body,
+    notes: Notes,
+}
+
+#[derive(Debug, Clone, Copy)]
 enum Body {
     Tcp(Tcp),
     Udp(Udp),
 }
 
-/// Writes a session's packets and knows which comments are due.
-#[derive(Debug, Clone)]
-pub(super) struct Pen {
-    about: Arc<Announcement>,
+/// Which comments are due.
+#[derive(Debug, Clone, Copy)]
+struct Notes {
     /// Number of the session's extent in the present file.
     extent: i32,
     first_in_file: bool,
@@ -141,6 +148,13 @@ pub(super) struct Pen {
     seen: u64,
     gap: u64,
     lost: u64,
+}
+
+/// Writes the packets of one event, with the comments that are due.
+#[derive(Debug)]
+pub(super) struct Pen<'p> {
+    about: &'p Announcement,
+    notes: &'p mut Notes,
     last: Option<String>,
 }
 
@@ -250,8 +264,7 @@ impl Session {
             Transport::Tcp => Body::Tcp(Tcp::new(&about.key.id, about.ts_start_ns, mid_session)),
             Transport::Udp => Body::Udp(Udp::new(next)),
         };
-        let pen = Pen {
-            about: Arc::new(about),
+        let notes = Notes {
             extent,
             first_in_file: true,
             mid_session,
@@ -259,23 +272,32 @@ impl Session {
             seen: next.sum(),
             gap: 0,
             lost: 0,
-            last: None,
         };
-        Self { body, pen }
+        Self { about: Arc::new(about), state: State { body, notes } }
     }
 
-    pub(super) fn about(&self) -> &Announcement {
-        &self.pen.about
+    pub(super) fn about(&self) -> &Arc<Announcement> {
+        &self.about
+    }
+
+    /// What the next event may change.
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Forgets what happened since `state` was taken.
+    pub(super) fn put_back(&mut self, state: State) {
+        self.state = state;
     }
 
     /// Number of the session's extent in the present file.
     pub(super) fn extent(&self) -> i32 {
-        self.pen.extent
+        self.state.notes.extent
     }
 
     /// Where the streams stand: behind the last byte written or known to be lost.
     pub(super) fn position(&self) -> PerDirection<u64> {
-        match &self.body {
+        match &self.state.body {
             Body::Tcp(tcp) => tcp.position(),
             Body::Udp(udp) => udp.position(),
         }
@@ -283,39 +305,47 @@ impl Session {
 
     /// The next packet opens the session's next extent, in another file.
     pub(super) fn next_file(&mut self) {
-        self.pen.extent = self.pen.extent.saturating_add(1);
-        self.pen.first_in_file = true;
-        self.pen.cut_noted = false;
-        self.pen.mid_session = Some(self.position());
-        if let Body::Tcp(tcp) = &mut self.body {
+        let position = self.position();
+        let notes = &mut self.state.notes;
+        notes.extent = notes.extent.saturating_add(1);
+        notes.first_in_file = true;
+        notes.cut_noted = false;
+        notes.mid_session = Some(position);
+        if let Body::Tcp(tcp) = &mut self.state.body {
             tcp.next_file();
         }
     }
 
     /// Writes the packets of `event` into `sink`.
-    pub(super) fn apply(&mut self, event: &Event, sink: Sink<'_>) {
-        if let Event::End { reason, totals, .. } = event {
-            self.pen.last = Some(last_comment(&self.pen.about.key.id, *reason, *totals));
-        }
-        match &mut self.body {
-            Body::Tcp(tcp) => tcp.apply(event, &mut self.pen, sink),
-            Body::Udp(udp) => udp.apply(event, &mut self.pen, sink),
+    pub(super) fn apply<'a>(&mut self, event: &Event<'a>, sink: Sink<'_, 'a>) {
+        let last = match event {
+            Event::End { reason, totals, .. } => {
+                Some(last_comment(&self.about.key.id, *reason, *totals))
+            }
+            _ => None,
+        };
+        let State { body, notes } = &mut self.state;
+        let mut pen = Pen { about: &self.about, notes, last };
+        match body {
+            Body::Tcp(tcp) => tcp.apply(event, &mut pen, sink),
+            Body::Udp(udp) => udp.apply(event, &mut pen, sink),
         }
     }
 
     /// Payload that will be missing when the session ends with `totals`, in bytes.
     pub(super) fn loss_until(&self, totals: Totals) -> u64 {
         let position = self.position();
-        let mut pen = self.pen.clone();
+        let mut notes = self.state.notes;
+        let mut pen = Pen { about: &self.about, notes: &mut notes, last: None };
         for direction in Direction::BOTH {
             pen.missing(totals.received[direction].saturating_sub(position[direction]));
         }
-        pen.lost
+        notes.lost
     }
 
     /// Payload found missing that no packet came to tell of, in bytes. Asked after the end.
     pub(super) fn untold_loss(&self) -> u64 {
-        self.pen.lost
+        self.state.notes.lost
     }
 }
 
@@ -337,44 +367,42 @@ fn last_comment(session: &SessionId, reason: Option<EndReason>, totals: Totals) 
     text
 }
 
-impl Pen {
+impl Pen<'_> {
     pub(super) fn max_segment(&self) -> usize {
         self.about.ends.max_segment()
     }
 
     /// `bytes` of a stream are missing.
     pub(super) fn missing(&mut self, bytes: u64) {
-        self.gap = self.gap.saturating_add(bytes);
-        self.lost = self.lost.saturating_add(self.about.keep.wanted(self.seen, bytes));
-        self.seen = self.seen.saturating_add(bytes);
+        let notes = &mut *self.notes;
+        notes.gap = notes.gap.saturating_add(bytes);
+        notes.lost = notes.lost.saturating_add(self.about.keep.wanted(notes.seen, bytes));
+        notes.seen = notes.seen.saturating_add(bytes);
     }
 
     /// Writes one segment.
-    pub(super) fn tcp(
+    pub(super) fn tcp<'a>(
         &mut self,
         direction: Direction,
-        segment: Segment<'_>,
+        segment: Segment<'a>,
         time_ns: i64,
-        sink: Sink<'_>,
+        sink: Sink<'_, 'a>,
     ) {
-        let mut frame = Vec::with_capacity(FRAME_HEAD + segment.payload.len());
-        let whole_len = self.about.ends.tcp(direction, segment, &mut frame);
-        let sizes = (segment.payload.len(), segment.cut);
-        self.write(direction, &frame, whole_len, sizes, time_ns, sink);
+        let head = self.about.ends.tcp(direction, &segment);
+        self.write(direction, head, (segment.payload, segment.cut), time_ns, sink);
     }
 
     /// Writes one datagram.
-    pub(super) fn udp(
+    pub(super) fn udp<'a>(
         &mut self,
         direction: Direction,
-        payload: &[u8],
+        payload: &'a [u8],
         cut: usize,
         time_ns: i64,
-        sink: Sink<'_>,
+        sink: Sink<'_, 'a>,
     ) {
-        let mut frame = Vec::with_capacity(FRAME_HEAD + payload.len());
-        let whole_len = self.about.ends.udp(direction, payload, cut, &mut frame);
-        self.write(direction, &frame, whole_len, (payload.len(), cut), time_ns, sink);
+        let head = self.about.ends.udp(direction, payload, cut);
+        self.write(direction, head, (payload, cut), time_ns, sink);
     }
 
     /// The next packet is the session's last.
@@ -382,44 +410,56 @@ impl Pen {
         self.last.take()
     }
 
-    fn write(
+    fn write<'a>(
         &mut self,
         direction: Direction,
-        frame: &[u8],
-        whole_len: u32,
-        (kept, cut): (usize, usize),
+        head: Head,
+        (payload, cut): (&'a [u8], usize),
         time_ns: i64,
-        sink: Sink<'_>,
+        sink: Sink<'_, 'a>,
     ) {
-        let captured = u64::try_from(kept).unwrap_or(u64::MAX);
+        let whole_len = u32::try_from(head.as_bytes().len() + payload.len() + cut)
+            .expect("a frame is below 64 KiB and its headers");
+        let captured = u64::try_from(payload.len()).unwrap_or(u64::MAX);
         let original = captured.saturating_add(u64::try_from(cut).unwrap_or(u64::MAX));
         let comments = self.comments(direction, cut > 0);
         let largest = u64::try_from(self.max_segment()).unwrap_or(u64::MAX);
-        let lost_packets = self.gap.div_ceil(largest);
-        let weight = Weight { captured, original, lost: self.lost };
-        self.seen = self.seen.saturating_add(original);
-        (self.gap, self.lost) = (0, 0);
-        sink(Packet { time_ns, direction, frame, whole_len, weight, lost_packets, comments });
+        let notes = &mut *self.notes;
+        let lost_packets = notes.gap.div_ceil(largest);
+        let weight = Weight { captured, original, lost: notes.lost };
+        notes.seen = notes.seen.saturating_add(original);
+        (notes.gap, notes.lost) = (0, 0);
+        sink(Packet {
+            time_ns,
+            direction,
+            head,
+            payload,
+            whole_len,
+            weight,
+            lost_packets,
+            comments,
+        });
     }
 
     fn comments(&mut self, direction: Direction, cut: bool) -> Vec<String> {
+        let notes = &mut *self.notes;
         let mut comments = Vec::new();
-        if std::mem::take(&mut self.first_in_file) {
-            comments.push(self.about.first_comment(self.extent));
-            if let Some(at) = self.mid_session.take() {
+        if std::mem::take(&mut notes.first_in_file) {
+            comments.push(self.about.first_comment(notes.extent));
+            if let Some(at) = notes.mid_session.take() {
                 comments.push(format!("mid-session up={} down={}", at.up, at.down));
             }
         }
-        if self.gap > 0 {
+        if notes.gap > 0 {
             comments.push(format!(
                 "lost={} gap={} {} bytes before this packet were not captured",
-                self.lost,
-                self.gap,
+                notes.lost,
+                notes.gap,
                 direction.as_str()
             ));
         }
-        if cut && !self.cut_noted {
-            self.cut_noted = true;
+        if cut && !notes.cut_noted {
+            notes.cut_noted = true;
             comments.push(match self.about.keep {
                 Keep::Headers => "cut: payload is not kept, capture = headers".to_owned(),
                 Keep::Prefix(bytes) => {
@@ -435,5 +475,3 @@ impl Pen {
 /// Longest chunk of a stream that one message may stand for, in bytes: far more than any read, and a
 /// bound on the packets that one message makes.
 const MAX_CHUNK: u32 = 16 << 20;
-/// Room for the headers of a frame, in bytes.
-const FRAME_HEAD: usize = 96;

@@ -6,17 +6,18 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
+use schemas::table::Capture;
 use schemas::vocab::{BootId, EndReason, NodeName, PerDirection, ServiceName};
 
 use super::Settings;
 use super::counters::Counters;
 use super::extent::Extent;
-use super::file::{OpenFile, Sealed};
+use super::file::{ClosedFile, OpenFile};
 use super::path::file_name;
-use super::session::{Announcement, Event, Session, SessionKey, Totals};
+use super::session::{Announcement, Event, Packet, Session, SessionKey, Totals};
 
 /// Most captured sessions at once; more are not captured, and counted.
 const MAX_SESSIONS: usize = 1 << 18;
@@ -24,6 +25,9 @@ const MAX_SESSIONS: usize = 1 << 18;
 const MAX_SESSIONS_PER_FILE: usize = 1 << 16;
 /// How long nothing is written after the disk has refused.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// How long the disk must take captures before it is believed, so that one which is as good as full
+/// costs one line in the log.
+const MENDED_AFTER: Duration = Duration::from_secs(60);
 /// How long a session may live on without its forwarder.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
@@ -36,12 +40,23 @@ pub(super) struct Store {
     files: HashMap<ServiceName, OpenFile>,
     /// Number of the next file of this run.
     next_file: u64,
-    sealed: Vec<Sealed>,
-    refused: Option<Instant>,
+    closed: Vec<ClosedFile>,
+    /// Rows that tell of loss and have no file.
+    lost: Vec<Capture>,
+    refused: Option<Refused>,
     /// Forwarders that are away, since when.
     away: HashMap<NodeName, Instant>,
     /// Sessions that were open when the last run of the recorder ended.
     earlier: HashMap<SessionKey, Left>,
+}
+
+/// A disk that takes no captures, or has only just begun to again.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    /// The last time.
+    at: Instant,
+    /// Since when it takes them again.
+    mended: Option<Instant>,
 }
 
 /// Where an earlier run of the recorder left a session.
@@ -65,7 +80,8 @@ impl Store {
             sessions: HashMap::new(),
             files: HashMap::new(),
             next_file: 0,
-            sealed: Vec::new(),
+            closed: Vec::new(),
+            lost: Vec::new(),
             refused: None,
             away: HashMap::new(),
             earlier,
@@ -106,13 +122,13 @@ impl Store {
     }
 
     /// Something happened in a session.
-    pub(super) fn happened(&mut self, key: &SessionKey, event: &Event) {
+    pub(super) fn happened(&mut self, key: &SessionKey, event: &Event<'_>) {
         let written = self.apply(key, event);
         match event {
             Event::Data { bytes, .. } if !written => self.counters.dropped_bytes.add(size(bytes)),
             Event::End { totals, time_ns, .. } => {
                 if let Some(session) = self.sessions.remove(key) {
-                    self.account_for_the_end(key, session, *totals, *time_ns, written);
+                    self.account_for_the_end(key, &session, *totals, *time_ns, written);
                 }
                 self.counters.sessions_open.set(self.sessions.len());
             }
@@ -121,26 +137,32 @@ impl Store {
     }
 
     /// Writes the packets of an event; false: they are not in a file.
-    fn apply(&mut self, key: &SessionKey, event: &Event) -> bool {
+    fn apply(&mut self, key: &SessionKey, event: &Event<'_>) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
-        let service = session.about().service.clone();
+        let about = Arc::clone(session.about());
+        let service = &about.service;
         // Before the session is looked at: its next extent may begin here.
-        if !self.make_room(&service) {
+        if !self.make_room(service) {
             return false;
         }
-        let Some(mut session) = self.sessions.get(key).cloned() else { return false };
-        let Some(file) = self.files.get_mut(&service) else { return false };
-        let known = file.extent(key).cloned();
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let Some(file) = self.files.get_mut(service) else { return false };
+        let before = session.state();
+        let known = file.extent(key).copied();
         let mut extent = known.unwrap_or_else(|| Extent::new(session.extent()));
         let packets = extent.packets;
-        session.apply(event, &mut |packet| file.encode(&service, key, packet, &mut extent));
-        if let Err(error) = file.commit() {
-            self.disk_refused(&service, &error);
+        let mut batch = file.batch();
+        session.apply(event, &mut |packet: Packet<'_>| {
+            file.encode(service, key, &packet, &mut batch, &mut extent);
+        });
+        if let Err(error) = file.commit(batch) {
+            session.put_back(before);
+            self.disk_refused(service, &error);
             return false;
         }
         self.counters.packets.add(extent.packets - packets);
-        file.set_extent(key.clone(), extent);
-        self.sessions.insert(key.clone(), session);
+        file.set_extent(key, extent);
+        self.disk_took();
         true
     }
 
@@ -148,7 +170,7 @@ impl Store {
     fn account_for_the_end(
         &mut self,
         key: &SessionKey,
-        session: Session,
+        session: &Session,
         totals: Totals,
         time_ns: i64,
         written: bool,
@@ -159,20 +181,19 @@ impl Store {
         }
         let file = self.files.get_mut(&session.about().service);
         if let Some((file, mut extent)) = file.and_then(|file| {
-            let extent = file.extent(key)?.clone();
+            let extent = *file.extent(key)?;
             Some((file, extent))
         }) {
             extent.add_loss(untold);
-            file.set_extent(key.clone(), extent);
+            file.set_extent(key, extent);
         } else {
-            let row = Extent::lost(session.extent(), untold, time_ns).row(key, None, None);
-            self.sealed.push(Sealed { path: None, rows: vec![row] });
+            self.lost.push(Extent::lost(session.extent(), untold, time_ns).row(key, None, None));
         }
     }
 
     /// Sees to it that the service has an open file with room in it.
     fn make_room(&mut self, service: &ServiceName) -> bool {
-        if self.refused.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
+        if self.refused.is_some_and(|refused| refused.at.elapsed() < RETRY_AFTER) {
             return false;
         }
         if self.files.get(service).is_some_and(|file| self.is_full(file)) {
@@ -186,9 +207,6 @@ impl Store {
         match OpenFile::create(&self.settings.data, &relative, self.settings.readers) {
             Ok(file) => {
                 self.files.insert(service.clone(), file);
-                if self.refused.take().is_some() {
-                    tracing::info!("captures can be written again");
-                }
                 true
             }
             Err(error) => {
@@ -215,26 +233,32 @@ impl Store {
                 RETRY_AFTER.as_secs(),
             );
         }
-        self.refused = Some(Instant::now());
+        self.refused = Some(Refused { at: Instant::now(), mended: None });
         self.close(service, true);
+    }
+
+    fn disk_took(&mut self) {
+        let Some(refused) = &mut self.refused else { return };
+        if refused.mended.get_or_insert_with(Instant::now).elapsed() >= MENDED_AFTER {
+            self.refused = None;
+            tracing::info!("captures can be written again");
+        }
     }
 
     /// Closes the open file of a service; its sessions go on in the next one.
     fn close(&mut self, service: &ServiceName, is_damaged: bool) {
         let Some(mut file) = self.files.remove(service) else { return };
-        if !is_damaged {
-            self.release_held(service, &mut file);
-        }
+        let is_damaged = is_damaged || !self.release_held(service, &mut file);
         for key in file.sessions() {
             if let Some(session) = self.sessions.get_mut(key) {
                 session.next_file();
             }
         }
         let path = file.path().to_owned();
-        match file.seal(is_damaged) {
-            Ok(Some(sealed)) => {
+        match file.close(is_damaged) {
+            Ok(Some(closed)) => {
                 self.counters.files.add(1);
-                self.sealed.push(sealed);
+                self.closed.push(closed);
             }
             Ok(None) => {}
             Err(error) => {
@@ -245,18 +269,31 @@ impl Store {
         }
     }
 
-    /// Writes the closing packets that wait for an end which will be told in another file.
-    fn release_held(&mut self, service: &ServiceName, file: &mut OpenFile) {
-        let keys: Vec<_> = file.sessions().cloned().collect();
-        for key in keys {
+    /// Writes the closing packets that wait for an end which will be told in another file; false:
+    /// the disk did not take them.
+    fn release_held(&mut self, service: &ServiceName, file: &mut OpenFile) -> bool {
+        let mut batch = file.batch();
+        let mut extents = Vec::new();
+        for key in file.sessions().cloned().collect::<Vec<_>>() {
             let Some(session) = self.sessions.get_mut(&key) else { continue };
-            let Some(mut extent) = file.extent(&key).cloned() else { continue };
-            let sink = &mut |packet: super::session::Packet<'_>| {
-                file.encode(service, &key, packet, &mut extent);
-            };
-            session.apply(&Event::FileCloses, sink);
-            file.set_extent(key, extent);
+            let Some(mut extent) = file.extent(&key).copied() else { continue };
+            let packets = extent.packets;
+            session.apply(&Event::FileCloses, &mut |packet: Packet<'_>| {
+                file.encode(service, &key, &packet, &mut batch, &mut extent);
+            });
+            if extent.packets > packets {
+                extents.push((key, extent));
+            }
         }
+        if let Err(error) = file.commit(batch) {
+            self.counters.write_errors.add(1);
+            tracing::debug!("the last packets of a capture cannot be written: {error}");
+            return false;
+        }
+        for (key, extent) in extents {
+            file.set_extent(&key, extent);
+        }
+        true
     }
 
     /// Closes files that are due and sessions that nobody speaks for.
@@ -290,24 +327,28 @@ impl Store {
         }
     }
 
-    /// Whether a file was closed since the last [`Self::take_sealed`].
-    pub(super) fn has_sealed(&self) -> bool {
-        !self.sealed.is_empty()
+    /// Whether there is something to take by [`Self::take_closed`] or [`Self::take_lost`].
+    pub(super) fn has_news(&self) -> bool {
+        !self.closed.is_empty() || !self.lost.is_empty()
     }
 
-    /// The files that were closed since this was last asked, under their `.part` names, and rows
-    /// without a file.
-    pub(super) fn take_sealed(&mut self) -> Vec<Sealed> {
-        std::mem::take(&mut self.sealed)
+    /// The files that were closed since this was last asked, under their `.part` names.
+    pub(super) fn take_closed(&mut self) -> Vec<ClosedFile> {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// Rows that tell of loss and have no file, since this was last asked.
+    pub(super) fn take_lost(&mut self) -> Vec<Capture> {
+        std::mem::take(&mut self.lost)
     }
 
     /// Where the sessions stand that are still open, for the next run of the recorder.
-    pub(super) fn open_sessions(&self) -> impl Iterator<Item = (&SessionKey, Left)> {
+    pub(super) fn open_sessions(&self) -> Vec<(SessionKey, Left)> {
         let running = self.sessions.iter().map(|(key, session)| {
             let extent = session.extent();
-            (key, Left { extent, position: Some(session.position()) })
+            (key.clone(), Left { extent, position: Some(session.position()) })
         });
-        running.chain(self.earlier.iter().map(|(key, left)| (key, *left)))
+        running.chain(self.earlier.iter().map(|(key, left)| (key.clone(), *left))).collect()
     }
 
     fn end_lost(&mut self, which: impl Fn(&SessionKey) -> bool) {
@@ -323,7 +364,7 @@ impl Store {
     }
 }
 
-fn size(bytes: &Bytes) -> u64 {
+fn size(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 

@@ -10,7 +10,6 @@
 //!   payload, then at least once per MiB, and before a FIN.
 //! - The closing packet waits for the session's end, whose comment it carries.
 
-use bytes::Bytes;
 use schemas::vocab::{Direction, EndReason, PerDirection, SessionId};
 use schemas::wire::MarkKind;
 use sha2::{Digest as _, Sha256};
@@ -22,7 +21,7 @@ use super::session::{Event, Pen, Sink};
 const UNACKED_MAX: u64 = 1 << 20;
 
 /// The state of both streams.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Tcp {
     isn: PerDirection<u32>,
     ts_start_ns: i64,
@@ -81,7 +80,7 @@ impl Tcp {
         self.spoke = PerDirection::default();
     }
 
-    pub(super) fn apply(&mut self, event: &Event, pen: &mut Pen, sink: Sink<'_>) {
+    pub(super) fn apply<'a>(&mut self, event: &Event<'a>, pen: &mut Pen<'_>, sink: Sink<'_, 'a>) {
         match event {
             Event::Began => {
                 let syn = Segment { seq: self.isn.up, syn: true, ..Segment::default() };
@@ -90,7 +89,7 @@ impl Tcp {
             Event::Data { direction, offset, original_len, bytes, time_ns } => {
                 self.shake_hands(pen, sink);
                 self.release(pen, sink);
-                let chunk = (*offset, *original_len, bytes.clone());
+                let chunk = (*offset, *original_len, *bytes);
                 self.data(*direction, chunk, *time_ns, pen, sink);
             }
             Event::Mark { direction, kind, offset, time_ns } => {
@@ -124,13 +123,13 @@ impl Tcp {
     }
 
     /// Writes one segment of `direction`, which acknowledges all that the other side has sent.
-    fn write(
+    fn write<'a>(
         &mut self,
         direction: Direction,
-        segment: Segment<'_>,
+        segment: Segment<'a>,
         time_ns: i64,
-        pen: &mut Pen,
-        sink: Sink<'_>,
+        pen: &mut Pen<'_>,
+        sink: Sink<'_, 'a>,
     ) {
         let other = direction.opposite();
         let segment = Segment { seq: self.seq(direction), ack: Some(self.seq(other)), ..segment };
@@ -138,7 +137,7 @@ impl Tcp {
         pen.tcp(direction, segment, time_ns, sink);
     }
 
-    fn shake_hands(&mut self, pen: &mut Pen, sink: Sink<'_>) {
+    fn shake_hands(&mut self, pen: &mut Pen<'_>, sink: Sink<'_, '_>) {
         if self.stage != Stage::Opening {
             return;
         }
@@ -162,13 +161,13 @@ impl Tcp {
         }
     }
 
-    fn data(
+    fn data<'a>(
         &mut self,
         direction: Direction,
-        (offset, original_len, mut bytes): (u64, u32, Bytes),
+        (offset, original_len, bytes): (u64, u32, &'a [u8]),
         time_ns: i64,
-        pen: &mut Pen,
-        sink: Sink<'_>,
+        pen: &mut Pen<'_>,
+        sink: Sink<'_, 'a>,
     ) {
         if self.fin[direction] {
             return;
@@ -178,14 +177,15 @@ impl Tcp {
         let again = self.next[direction] - offset;
         let mut left = usize::try_from(u64::from(original_len).saturating_sub(again)).unwrap_or(0);
         let again = usize::try_from(again).unwrap_or(usize::MAX);
-        drop(bytes.split_to(again.min(bytes.len())));
+        let mut bytes = &bytes[again.min(bytes.len())..];
         let largest = pen.max_segment();
         while left > 0 {
-            let payload = bytes.split_to(bytes.len().min(largest));
+            let (payload, behind) = bytes.split_at(bytes.len().min(largest));
+            bytes = behind;
             let cut = if payload.is_empty() { left.min(largest) } else { 0 };
             let len = payload.len() + cut;
             left = left.saturating_sub(len);
-            let segment = Segment { psh: left == 0, payload: &payload, cut, ..Segment::default() };
+            let segment = Segment { psh: left == 0, payload, cut, ..Segment::default() };
             self.write(direction, segment, time_ns, pen, &mut *sink);
             self.next[direction] += u64::try_from(len).unwrap_or(0);
             let first = !std::mem::replace(&mut self.spoke[direction], true);
@@ -196,13 +196,19 @@ impl Tcp {
     }
 
     /// The receiver of `direction` acknowledges what it has not yet.
-    fn acknowledge(&mut self, direction: Direction, time_ns: i64, pen: &mut Pen, sink: Sink<'_>) {
+    fn acknowledge(
+        &mut self,
+        direction: Direction,
+        time_ns: i64,
+        pen: &mut Pen<'_>,
+        sink: Sink<'_, '_>,
+    ) {
         if self.acked[direction] < self.sent(direction) && self.stage == Stage::Open {
             self.write(direction.opposite(), Segment::default(), time_ns, pen, sink);
         }
     }
 
-    fn fin(&mut self, direction: Direction, time_ns: i64, pen: &mut Pen, sink: Sink<'_>) {
+    fn fin(&mut self, direction: Direction, time_ns: i64, pen: &mut Pen<'_>, sink: Sink<'_, '_>) {
         self.close_stream(direction, false, time_ns, pen, sink);
     }
 
@@ -212,8 +218,8 @@ impl Tcp {
         direction: Direction,
         is_last: bool,
         time_ns: i64,
-        pen: &mut Pen,
-        sink: Sink<'_>,
+        pen: &mut Pen<'_>,
+        sink: Sink<'_, '_>,
     ) {
         if self.fin[direction] || self.stage == Stage::Reset {
             return;
@@ -243,7 +249,7 @@ impl Tcp {
         }
     }
 
-    fn reset(&mut self, direction: Direction, time_ns: i64, pen: &mut Pen, sink: Sink<'_>) {
+    fn reset(&mut self, direction: Direction, time_ns: i64, pen: &mut Pen<'_>, sink: Sink<'_, '_>) {
         if self.stage == Stage::Reset {
             return;
         }
@@ -259,7 +265,7 @@ impl Tcp {
         self.held = Some(Held { direction, segment, time_ns });
     }
 
-    fn refuse(&mut self, time_ns: i64, pen: &mut Pen, sink: Sink<'_>) {
+    fn refuse(&mut self, time_ns: i64, pen: &mut Pen<'_>, sink: Sink<'_, '_>) {
         if self.stage != Stage::Opening {
             return self.reset(Direction::Down, time_ns, pen, sink);
         }
@@ -270,14 +276,20 @@ impl Tcp {
     }
 
     /// Writes the closing packet that was held back, as one that is not the last.
-    fn release(&mut self, pen: &mut Pen, sink: Sink<'_>) {
+    fn release(&mut self, pen: &mut Pen<'_>, sink: Sink<'_, '_>) {
         if let Some(Held { direction, segment, time_ns }) = self.held.take() {
             pen.tcp(direction, segment, time_ns, sink);
         }
     }
 
     /// Closes what no mark has closed, as the client's side must have seen it.
-    fn end(&mut self, reason: Option<EndReason>, time_ns: i64, pen: &mut Pen, sink: Sink<'_>) {
+    fn end(
+        &mut self,
+        reason: Option<EndReason>,
+        time_ns: i64,
+        pen: &mut Pen<'_>,
+        sink: Sink<'_, '_>,
+    ) {
         let closed = self.stage == Stage::Reset || (self.fin.up && self.fin.down);
         if !closed {
             match reason.unwrap_or(EndReason::Internal) {

@@ -5,7 +5,7 @@ use schemas::vocab::PerDirection;
 use super::session::{Event, Pen, Sink};
 
 /// Where the two streams of datagrams stand.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Udp {
     next: PerDirection<u64>,
 }
@@ -20,7 +20,7 @@ impl Udp {
         self.next
     }
 
-    pub(super) fn apply(&mut self, event: &Event, pen: &mut Pen, sink: Sink<'_>) {
+    pub(super) fn apply<'a>(&mut self, event: &Event<'a>, pen: &mut Pen<'_>, sink: Sink<'_, 'a>) {
         match event {
             Event::Data { direction, offset, original_len, bytes, time_ns } => {
                 let next = &mut self.next[*direction];

@@ -1,0 +1,439 @@
+//! What becomes of a file that has got its last packet: it is made durable, digested, indexed and
+//! named, on a thread of its own, so that nobody who brings payload waits for it.
+//!
+//! The digest is a favour, not a duty: it costs more than everything else that is done to payload,
+//! so it is left to a quiet moment (see [`Patience`]). A file that does not get one is indexed
+//! without.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use schemas::table::Capture;
+use schemas::wire::Rows;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::counters::Counters;
+use super::file::{ClosedFile, PART_SUFFIX};
+use super::recover::remember_open_sessions;
+use super::session::SessionKey;
+use super::store::Left;
+use super::writer::CloseError;
+use crate::log::{LogError, LogHandle};
+
+/// Most closed files, and other jobs, that wait; at this bound no payload is read. Each file holds a
+/// descriptor.
+const QUEUE_JOBS: usize = 128;
+/// How often what failed is tried again.
+const TICK: Duration = Duration::from_secs(1);
+/// Most rows of the index that are given to the log at once; a frame of it is at most 1 MiB.
+const ROWS_AT_ONCE: usize = 1000;
+/// Most closed files that wait for the log; more stay under their `.part` names for the next start.
+const MAX_UNPUBLISHED: usize = 256;
+/// Bytes of closed files that may wait for those before them to be digested.
+const MAX_UNDIGESTED: u64 = 4 << 30;
+/// How long one file may wait and be read for its digest.
+const DIGEST_WITHIN: Duration = Duration::from_secs(10);
+/// Payload per second above which the capture is busy: digests wait.
+const BUSY: u64 = 256 << 20;
+/// Over how long that is measured.
+const PACE_OVER: Duration = Duration::from_millis(100);
+/// How much of a file is read at once, in bytes.
+const PIECE: usize = 1 << 20;
+/// The least claim to a processor that there is.
+const NICE: i32 = 19;
+
+/// The thread, and the way to it.
+#[derive(Debug)]
+pub(super) struct Closing {
+    jobs: mpsc::Sender<Job>,
+    waiting: Arc<Waiting>,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Job {
+    /// Sessions that go on: written down before the files that are closed after it.
+    Remember(Vec<(SessionKey, Left)>),
+    File(ClosedFile),
+    /// Rows that tell of loss and have no file.
+    Lost(Vec<Capture>),
+    /// Answered when everything before it has been tried.
+    Flush(oneshot::Sender<Result<(), CloseError>>),
+}
+
+/// What the thread should know while it reads a file.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Bytes of the files that wait.
+    bytes: AtomicU64,
+    /// Somebody waits for the files that wait.
+    hurry: AtomicBool,
+}
+
+/// A file that is whole and durable, and its index.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    /// Its `.part` name; none for rows that only tell of loss.
+    pub(super) path: Option<PathBuf>,
+    /// The rows of the index.
+    pub(super) rows: Vec<Capture>,
+}
+
+impl Closing {
+    /// Starts the thread; it ends when what is returned is dropped and everything is done.
+    ///
+    /// # Errors
+    /// No thread could be had.
+    pub(super) fn start(
+        data: PathBuf,
+        log: LogHandle,
+        counters: Counters,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        let (jobs, inbox) = mpsc::channel(QUEUE_JOBS);
+        let waiting = Arc::<Waiting>::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let patience = Patience::new(counters.clone(), Arc::clone(&waiting));
+        let mut closer = Closer {
+            inbox,
+            log,
+            unpublished: Vec::new(),
+            data,
+            trouble: false,
+            counters,
+            patience,
+        };
+        let thread = std::thread::Builder::new()
+            .name("capture-closing".to_owned())
+            .spawn(move || runtime.block_on(closer.run()))?;
+        Ok((Self { jobs, waiting }, thread))
+    }
+
+    /// Sessions go on; told before the files in which they have been so far.
+    pub(super) async fn remember(&self, open: Vec<(SessionKey, Left)>) {
+        self.send(Job::Remember(open)).await;
+    }
+
+    /// A file was closed. Waits while too many wait already.
+    pub(super) async fn file(&self, file: ClosedFile) {
+        self.waiting.bytes.fetch_add(file.len, Relaxed);
+        self.send(Job::File(file)).await;
+    }
+
+    /// Payload was lost that no file tells of.
+    pub(super) async fn lost(&self, rows: Vec<Capture>) {
+        self.send(Job::Lost(rows)).await;
+    }
+
+    /// Everything told so far is wanted soon; `done` hears when it has been tried.
+    pub(super) async fn flush(&self, done: oneshot::Sender<Result<(), CloseError>>) {
+        self.waiting.hurry.store(true, Relaxed);
+        self.send(Job::Flush(done)).await;
+    }
+
+    async fn send(&self, job: Job) {
+        if self.jobs.send(job).await.is_err() {
+            tracing::error!("a closed capture is left to the next start: its thread has ended");
+        }
+    }
+}
+
+struct Closer {
+    inbox: mpsc::Receiver<Job>,
+    log: LogHandle,
+    unpublished: Vec<Sealed>,
+    data: PathBuf,
+    /// The last attempt failed: until one succeeds there is one a [`TICK`], and no further word.
+    trouble: bool,
+    counters: Counters,
+    patience: Patience,
+}
+
+impl Closer {
+    async fn run(&mut self) {
+        // Of this thread alone, on Linux.
+        if let Err(error) = rustix::process::nice(NICE) {
+            tracing::debug!("closing captures competes with the rest: {error}");
+        }
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            match timeout_at(next_tick, self.inbox.recv()).await {
+                Ok(None) => break,
+                Ok(Some(job)) => self.obey(job).await,
+                Err(_elapsed) => {
+                    next_tick = Instant::now() + TICK;
+                    self.publish_or_complain().await;
+                }
+            }
+        }
+        self.publish_or_complain().await;
+    }
+
+    async fn obey(&mut self, job: Job) {
+        match job {
+            Job::Remember(open) => self.remember(&open),
+            Job::File(file) => {
+                let len = file.len;
+                let sealed = self.seal(file).await;
+                self.patience.waiting.bytes.fetch_sub(len, Relaxed);
+                self.unpublished.extend(sealed);
+                if !self.trouble {
+                    self.publish_or_complain().await;
+                }
+            }
+            Job::Lost(rows) => {
+                self.unpublished.push(Sealed { path: None, rows });
+                if self.unpublished.len() > MAX_UNPUBLISHED {
+                    self.publish_or_complain().await;
+                }
+            }
+            Job::Flush(done) => {
+                self.patience.calm_down();
+                // Nobody waits any more: then nobody need be told.
+                drop(done.send(self.publish_all().await));
+            }
+        }
+    }
+
+    /// Makes a file durable, and digests it if that can be done in time.
+    async fn seal(&mut self, closed: ClosedFile) -> Option<Sealed> {
+        let ClosedFile { path, relative, file, extents, .. } = closed;
+        if let Err(error) = file.sync_all() {
+            self.counters.write_errors.add(1);
+            let path = path.display();
+            tracing::error!("cannot close capture {path}: {error}; the next start mends it");
+            return None;
+        }
+        let digest = self.patience.digest(&file).await.unwrap_or_else(|error| {
+            tracing::warn!("cannot read capture {} for its digest: {error}", path.display());
+            None
+        });
+        if digest.is_none() {
+            self.counters.undigested_files.add(1);
+        }
+        let mut rows: Vec<_> = extents
+            .iter()
+            .map(|(key, extent)| extent.row(key, Some(&relative), digest.as_deref()))
+            .collect();
+        rows.sort_by(|a, b| {
+            let key = |row: &Capture| (row.node.clone(), row.boot.clone(), row.session_no);
+            key(a).cmp(&key(b))
+        });
+        Some(Sealed { path: Some(path), rows })
+    }
+
+    /// Tells once that files cannot be closed completely, and once that they can again.
+    async fn publish_or_complain(&mut self) {
+        let published = self.publish_all().await;
+        match &published {
+            Err(error) if !self.trouble => tracing::warn!("{error}; it is tried again"),
+            Ok(()) if self.trouble => tracing::info!("closed captures are indexed again"),
+            _ => {}
+        }
+        self.trouble = published.is_err();
+    }
+
+    /// Indexes and names every file that was closed.
+    async fn publish_all(&mut self) -> Result<(), CloseError> {
+        while !self.unpublished.is_empty() {
+            if let Err(error) = index(&self.log, &self.unpublished[0].rows).await {
+                self.forget_beyond_bound();
+                return Err(error.into());
+            }
+            let sealed = self.unpublished.remove(0);
+            if let Some(part) = &sealed.path {
+                publish(part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Files beyond the bound wait under their names for the next start; rows that only tell of
+    /// loss have no file to be read from: they are counted as what the disk refused.
+    fn forget_beyond_bound(&mut self) {
+        let beyond = self.unpublished.split_off(MAX_UNPUBLISHED.min(self.unpublished.len()));
+        let lost: usize = beyond.iter().filter(|s| s.path.is_none()).map(|s| s.rows.len()).sum();
+        if lost > 0 {
+            self.counters.write_errors.add(u64::try_from(lost).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Notes which sessions go on, so that another run of the recorder counts their extents on.
+    fn remember(&self, open: &[(SessionKey, Left)]) {
+        let remembered = remember_open_sessions(&self.data, open);
+        if let (Err(error), false) = (remembered, self.trouble) {
+            tracing::warn!("open captures cannot be noted for the next start: {error}");
+        }
+    }
+}
+
+/// When a file may be read for its digest: while the capture is not busy, or when somebody waits
+/// for it; never for long, and never while much more waits.
+#[derive(Debug)]
+struct Patience {
+    counters: Counters,
+    waiting: Arc<Waiting>,
+    measured: Instant,
+    /// Payload taken until then.
+    taken: u64,
+    is_busy: bool,
+    /// Since when somebody waits.
+    hurried: Option<Instant>,
+}
+
+/// What may be done about a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum May {
+    GoOn,
+    Wait,
+    GiveUp,
+}
+
+impl Patience {
+    fn new(counters: Counters, waiting: Arc<Waiting>) -> Self {
+        let taken = counters.payload_bytes.get();
+        Self { counters, waiting, measured: Instant::now(), taken, is_busy: false, hurried: None }
+    }
+
+    /// The digest of a file as hexadecimal text, if there is time for it.
+    async fn digest(&mut self, file: &File) -> io::Result<Option<String>> {
+        let begun = Instant::now();
+        let len = file.metadata()?.len();
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; PIECE];
+        let mut at = 0;
+        loop {
+            match self.may(begun, len) {
+                May::GoOn => {}
+                May::Wait => {
+                    sleep(PACE_OVER).await;
+                    continue;
+                }
+                May::GiveUp => return Ok(None),
+            }
+            let read = match file.read_at(&mut buffer, at) {
+                Ok(0) => return Ok(Some(hexadecimal(&hasher.finalize()))),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            hasher.update(&buffer[..read]);
+            at += u64::try_from(read).unwrap_or_default();
+        }
+    }
+
+    /// `own`: bytes of the file that is being read, which wait too.
+    fn may(&mut self, begun: Instant, own: u64) -> May {
+        if self.waiting.hurry.load(Relaxed) {
+            // One bound for all files that somebody waits for.
+            let since = *self.hurried.get_or_insert_with(Instant::now);
+            return if since.elapsed() < DIGEST_WITHIN { May::GoOn } else { May::GiveUp };
+        }
+        self.measure();
+        let behind = self.waiting.bytes.load(Relaxed).saturating_sub(own);
+        if begun.elapsed() >= DIGEST_WITHIN || behind > MAX_UNDIGESTED {
+            May::GiveUp
+        } else if self.is_busy {
+            May::Wait
+        } else {
+            May::GoOn
+        }
+    }
+
+    /// Nobody waits any more.
+    fn calm_down(&mut self) {
+        self.waiting.hurry.store(false, Relaxed);
+        self.hurried = None;
+    }
+
+    fn measure(&mut self) {
+        let elapsed = self.measured.elapsed();
+        if elapsed < PACE_OVER {
+            return;
+        }
+        let taken = self.counters.payload_bytes.get();
+        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let per_second = (taken - self.taken).saturating_mul(1_000_000_000) / nanos.max(1);
+        self.is_busy = per_second > BUSY;
+        (self.measured, self.taken) = (Instant::now(), taken);
+    }
+}
+
+/// Appends rows of the index to the log and waits until they are durable.
+async fn index(log: &LogHandle, rows: &[Capture]) -> Result<(), LogError> {
+    for captures in rows.chunks(ROWS_AT_ONCE) {
+        log.append_rows(&Rows { captures: captures.to_vec(), ..Rows::default() }).await?;
+    }
+    Ok(())
+}
+
+/// Indexes and names a file that recovery has mended.
+pub(super) async fn index_and_publish(log: &LogHandle, sealed: &Sealed) -> Result<(), CloseError> {
+    index(log, &sealed.rows).await?;
+    if let Some(part) = &sealed.path {
+        publish(part)?;
+    }
+    Ok(())
+}
+
+/// Gives a sealed file its final name, durably.
+fn publish(part: &Path) -> io::Result<()> {
+    let name = part.to_string_lossy();
+    let published = PathBuf::from(name.strip_suffix(PART_SUFFIX).unwrap_or(&name));
+    fs::rename(part, &published)?;
+    sync_directory(&published)
+}
+
+/// Makes the entry of `path` in its directory durable.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+/// Bytes as hexadecimal text.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a String takes every write");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Log;
+
+    #[tokio::test]
+    async fn rows_of_loss_that_the_log_never_took_are_counted_beyond_the_bound() {
+        let data = tempfile::tempdir().unwrap();
+        let (log, _) = Log::start(data.path(), &[]).unwrap();
+        let handle = log.handle();
+        // A log that takes nothing any more.
+        tokio::task::spawn_blocking(move || log.stop()).await.unwrap();
+        let counters = Counters::default();
+        let rows_of_loss = || Sealed { path: None, rows: vec![Capture::default(); 2] };
+        let mut closer = Closer {
+            inbox: mpsc::channel(1).1,
+            log: handle,
+            unpublished: std::iter::repeat_with(rows_of_loss).take(MAX_UNPUBLISHED + 3).collect(),
+            data: data.path().to_owned(),
+            trouble: false,
+            counters: counters.clone(),
+            patience: Patience::new(counters.clone(), Arc::default()),
+        };
+        let with_a_file = data.path().join("captures/web.pcapng.part");
+        closer.unpublished.push(Sealed { path: Some(with_a_file), ..rows_of_loss() });
+
+        assert!(matches!(closer.publish_all().await, Err(CloseError::Index(_))));
+        assert_eq!(closer.unpublished.len(), MAX_UNPUBLISHED);
+        assert_eq!(counters.read().write_errors, 6, "the file's rows are read at the next start");
+    }
+}
