@@ -138,6 +138,8 @@ pub struct CaptureStatus {
     pub sessions_open: u64,
     /// Files closed.
     pub files: u64,
+    /// Files indexed without a digest, because there was no quiet moment for it.
+    pub undigested_files: u64,
     /// Packets written.
     pub packets: u64,
     /// Payload that arrived and could not be written, in bytes.

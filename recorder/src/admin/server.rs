@@ -220,6 +220,7 @@ impl State {
         CaptureStatus {
             sessions_open: counts.sessions_open,
             files: counts.files,
+            undigested_files: counts.undigested_files,
             packets: counts.packets,
             dropped_bytes: counts.dropped_bytes,
             write_errors: counts.write_errors,
