@@ -173,10 +173,11 @@ impl Association {
         }
         thread.keep_payload(&self.admitted, Transport::Udp, Some(target), &self.meter);
         let socket = self.target.get_or_init(|| socket);
-        for payload in self.waiting.take() {
-            self.meter.keep_late(Direction::Up, &payload);
-            self.send_up(thread, socket, Volley::one(&payload));
+        let waiting = self.waiting.take();
+        for payload in &waiting {
+            self.meter.keep_late(Direction::Up, payload);
         }
+        self.send_up(thread, socket, Volley::new(waiting.iter().map(Vec::as_slice)));
         Ok(())
     }
 

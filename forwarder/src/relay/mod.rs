@@ -13,6 +13,7 @@ mod descriptors;
 mod drops;
 mod log;
 mod meter;
+mod newcomers;
 mod outlet;
 mod pipes;
 mod plan;

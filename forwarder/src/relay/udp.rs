@@ -21,15 +21,17 @@ use schemas::vocab::{ClientAddr, DenyReason, ListenAddr};
 use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::{AbortHandle, spawn_local, yield_now};
 
 use super::admit::Arrival;
 use super::association::{Association, Carrier};
 use super::counters::{count, count_many};
 use super::drops::Drops;
+use super::newcomers::Newcomers;
 use super::outlet::Outlet;
 use super::thread::DataThread;
 use super::volley::Volley;
+use super::waiting::Waiting;
 use super::watch::watch;
 use crate::listener::{Bound, Opened};
 
@@ -56,13 +58,16 @@ pub(crate) struct Desk {
     bound: Bound,
     socket: AsyncFd<Socket>,
     drops: Drops,
-    associations: RefCell<HashMap<Key, Kept>>,
+    newcomers: Newcomers,
+    clients: RefCell<HashMap<Key, Client>>,
 }
 
 #[derive(Debug)]
-struct Kept {
-    association: Rc<Association>,
-    task: AbortHandle,
+enum Client {
+    /// In line, with what it has sent.
+    New(Waiting),
+    /// Let in.
+    Known { association: Rc<Association>, task: AbortHandle },
 }
 
 impl Desk {
@@ -76,7 +81,8 @@ impl Desk {
             bound: opened.bound,
             socket,
             drops: Drops::default(),
-            associations: RefCell::default(),
+            newcomers: Newcomers::default(),
+            clients: RefCell::default(),
         }
     }
 
@@ -88,14 +94,21 @@ impl Desk {
     /// Receives datagrams for ever. Cancel-safe.
     pub(crate) async fn receive(self: &Rc<Self>) {
         loop {
-            match self.socket.readable().await {
-                Ok(mut ready) if self.receive_batch() => ready.clear_ready(),
-                Ok(_) => tokio::task::yield_now().await,
+            let mut ready = match self.socket.readable().await {
+                Ok(ready) => ready,
                 Err(error) => {
                     let listener = self.bound.address;
                     tracing::error!(%listener, %error, "cannot wait for datagrams");
                     return;
                 }
+            };
+            let drained = self.receive_batch();
+            self.let_newcomers_in();
+            // With somebody in line the next turn comes also without another datagram.
+            if drained && self.newcomers.is_empty() {
+                ready.clear_ready();
+            } else {
+                yield_now().await;
             }
         }
     }
@@ -107,9 +120,14 @@ impl Desk {
                 break;
             }
         }
+        while let Some(key) = self.newcomers.any() {
+            self.let_in(key);
+        }
         self.drops.ask(self.socket(), &self.thread.shared.account);
-        for kept in self.associations.borrow().values() {
-            kept.task.abort();
+        for client in self.clients.borrow().values() {
+            if let Client::Known { task, .. } = client {
+                task.abort();
+            }
         }
     }
 
@@ -144,7 +162,7 @@ impl Desk {
             let members = (0..len).filter(alike).fold(0, |members, index| members | 1 << index);
             left &= !members;
             match key {
-                Some(key) => self.arrived(key, batch, members, at),
+                Some(key) => self.arrived(key, Volley::of(batch, members), at),
                 None => {
                     let unreadable = members.count_ones() as usize;
                     count_many(&self.thread.shared.counters.datagrams_undeliverable, unreadable);
@@ -153,27 +171,71 @@ impl Desk {
         }
     }
 
-    /// The datagrams of `batch` whose bits are set in `members` came from one client.
-    fn arrived(self: &Rc<Self>, key: Key, batch: &Batch, mut members: u64, at: Instant) {
-        let mut associations = self.associations.borrow_mut();
-        let vacant = match associations.entry(key) {
-            Entry::Occupied(kept) => {
-                let association = &kept.get().association;
-                return association.up(&self.thread, Volley::of(batch, members), at);
+    /// Datagrams came from one client.
+    fn arrived(self: &Rc<Self>, key: Key, volley: Volley<'_>, at: Instant) {
+        let mut clients = self.clients.borrow_mut();
+        match clients.entry(key) {
+            Entry::Occupied(client) => match client.get() {
+                Client::Known { association, .. } => association.up(&self.thread, volley, at),
+                Client::New(waiting) => self.keep_waiting(waiting, &volley),
+            },
+            Entry::Vacant(vacant) if self.newcomers.may_enter() => {
+                if let Some(client) = self.enter(key, volley, at) {
+                    vacant.insert(client);
+                }
             }
-            Entry::Vacant(vacant) => vacant,
-        };
-        while members != 0 {
-            let first = members.trailing_zeros() as usize;
-            if let Some(association) = self.admit(key, batch.payload(first).len(), at) {
-                association.up(&self.thread, Volley::of(batch, members), at);
+            Entry::Vacant(vacant) if self.newcomers.join(key) => {
+                let waiting = Waiting::new(&self.thread.waiting_room);
+                self.keep_waiting(&waiting, &volley);
+                vacant.insert(Client::New(waiting));
+            }
+            Entry::Vacant(_) => self.drop_unheard(volley.left().len()),
+        }
+    }
+
+    fn keep_waiting(&self, waiting: &Waiting, volley: &Volley<'_>) {
+        let kept = volley.left().iter().filter(|payload| waiting.keep(payload)).count();
+        self.drop_unheard(volley.left().len() - kept);
+    }
+
+    /// Datagrams are dropped that no session has counted: as if the socket's queue had been full.
+    fn drop_unheard(&self, datagrams: usize) {
+        self.thread.shared.account.datagrams_dropped(datagrams as u64);
+    }
+
+    /// Lets in as many of those in line as may be in one turn.
+    fn let_newcomers_in(self: &Rc<Self>) {
+        while let Some(key) = self.newcomers.next() {
+            self.let_in(key);
+        }
+        self.newcomers.begin_turn();
+    }
+
+    fn let_in(self: &Rc<Self>, key: Key) {
+        let mut clients = self.clients.borrow_mut();
+        let Some(Client::New(waiting)) = clients.remove(&key) else { return };
+        let datagrams = waiting.take();
+        let volley = Volley::new(datagrams.iter().map(Vec::as_slice));
+        if let Some(client) = self.enter(key, volley, self.thread.shared.clock.now()) {
+            clients.insert(key, client);
+        }
+    }
+
+    /// Begins the association of a client that sent `volley`, unless it is refused.
+    fn enter(self: &Rc<Self>, key: Key, mut volley: Volley<'_>, at: Instant) -> Option<Client> {
+        while let Some(first) = volley.left().first() {
+            let admitted = self.admit(key, first.len(), at);
+            self.newcomers.looked_at(admitted.is_some());
+            if let Some(association) = admitted {
+                association.up(&self.thread, volley, at);
                 let carrier = Carrier::new(self, key, &association);
                 let task = spawn_local(carrier.run()).abort_handle();
-                vacant.insert(Kept { association, task });
-                return;
+                return Some(Client::Known { association, task });
             }
-            members &= members - 1;
+            // Each datagram that is refused is told.
+            volley.skip();
         }
+        None
     }
 
     /// A new client's association, or `None`: it was refused, before anything was allocated.
@@ -200,7 +262,7 @@ impl Desk {
 
     /// Takes an association out of the table; datagrams that come later begin a new one.
     pub(crate) fn forget(&self, key: Key) {
-        self.associations.borrow_mut().remove(&key);
+        self.clients.borrow_mut().remove(&key);
     }
 }
 

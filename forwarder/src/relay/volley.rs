@@ -58,23 +58,23 @@ pub(crate) struct Volley<'a> {
 pub(crate) struct NoRoom;
 
 impl<'a> Volley<'a> {
-    /// The datagrams of `batch` whose bits are set in `members`.
-    pub(crate) fn of(batch: &'a Batch, mut members: u64) -> Self {
+    /// These datagrams, of which there are at most [`BATCH`].
+    pub(crate) fn new(payloads: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut volley = Self { payloads: [IoSlice::new(&[]); BATCH], next: 0, end: 0 };
-        while members != 0 {
-            let index = members.trailing_zeros() as usize;
-            volley.payloads[volley.end] = IoSlice::new(batch.payload(index));
+        for (payload, place) in payloads.zip(&mut volley.payloads) {
+            *place = IoSlice::new(payload);
             volley.end += 1;
-            members &= members - 1;
         }
         volley
     }
 
-    /// One datagram.
-    pub(crate) fn one(payload: &'a [u8]) -> Self {
-        let mut volley = Self { payloads: [IoSlice::new(&[]); BATCH], next: 0, end: 1 };
-        volley.payloads[0] = IoSlice::new(payload);
-        volley
+    /// The datagrams of `batch` whose bits are set in `members`.
+    pub(crate) fn of(batch: &'a Batch, mut members: u64) -> Self {
+        Self::new(std::iter::from_fn(|| {
+            let index = members.trailing_zeros() as usize;
+            members &= members.wrapping_sub(1);
+            (index < BATCH).then(|| batch.payload(index))
+        }))
     }
 
     /// What is still to be sent.
@@ -130,6 +130,11 @@ impl<'a> Volley<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Takes the first datagram out.
+    pub(crate) fn skip(&mut self) {
+        self.next = self.end.min(self.next + 1);
     }
 
     /// Counts what is left as not sent.

@@ -1,4 +1,4 @@
-//! Datagrams that wait while their target's name is looked up.
+//! Datagrams that wait while their target's name is looked up, or for their client's turn.
 //!
 //! One association may hold a handful, and all associations of a thread together no more than the
 //! thread's room for them: a name server that hangs while clients come from forged addresses must
@@ -7,8 +7,10 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// Datagrams that wait in one association.
-const DATAGRAMS: usize = 64;
+use forwarder_sys::datagram::BATCH;
+
+/// Datagrams that wait in one association: as many as go on in one volley.
+const DATAGRAMS: usize = BATCH;
 
 /// Bytes that wait in one association.
 const BYTES: usize = 256 * 1024;

@@ -11,6 +11,7 @@ mod datagrams;
 mod modes;
 mod peers;
 mod recorder;
+mod storm;
 mod streams;
 mod support;
 mod tcp;

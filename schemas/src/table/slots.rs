@@ -36,7 +36,7 @@ table! {
         14 clock_offset_us: OptInt64 ["us"],
         /// Payload dropped from captures in the slot.
         15 capture_dropped_bytes: Int64 ["bytes"],
-        /// Datagrams the kernel dropped from our receive queues in the slot, as far as it told by
+        /// Datagrams dropped from our receive queues in the slot, as far as the kernel told by
         /// then. NULL: not measured, as in the last slot of a run that was killed.
         16 datagrams_dropped: OptInt64 ["datagrams"],
     }
