@@ -35,6 +35,7 @@ impl Cpu {
             let dir = Path::new("/proc").join(process.to_string());
             let stat = fs::read_to_string(dir.join("stat")).unwrap_or_default();
             cpu.ticks += parse_ticks(&stat).unwrap_or(0);
+            let program = fs::read_to_string(dir.join("comm")).unwrap_or_default();
             let Ok(tasks) = fs::read_dir(dir.join("task")) else { continue };
             for task in tasks.flatten() {
                 let id = task.file_name().to_str().and_then(|name| name.parse().ok());
@@ -42,7 +43,7 @@ impl Cpu {
                 let ns = schedstat.ok().and_then(|text| parse_schedstat(&text));
                 let (Some(id), Some(ns)) = (id, ns) else { continue };
                 let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-                cpu.threads.insert((process, id), (name.trim().to_owned(), ns));
+                cpu.threads.insert((process, id), (full_name(&program, &name), ns));
             }
         }
         cpu
@@ -112,6 +113,14 @@ pub(super) fn with_children(processes: &[u32]) -> Vec<u32> {
     found
 }
 
+/// `program/thread`, or the program alone for its first thread, which bears the same name.
+fn full_name(program: &str, thread: &str) -> String {
+    match (program.trim(), thread.trim()) {
+        (program, thread) if program == thread => program.to_owned(),
+        (program, thread) => format!("{program}/{thread}"),
+    }
+}
+
 /// Nanoseconds on the CPU: the first of three numbers.
 fn parse_schedstat(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
@@ -155,11 +164,13 @@ mod tests {
 
     #[test]
     fn a_thread_that_began_meanwhile_counts_in_full() {
-        let before = cpu(&[(7, "data-0", 100)], 0);
-        let after = cpu(&[(7, "data-0", 150), (8, "data-1", 30), (9, "journal", 5)], 0);
+        let before = cpu(&[(7, "forwarder/data-0", 100)], 0);
+        let names = ["data-0", "data-1", "journal"].map(|name| full_name("forwarder\n", name));
+        let after = cpu(&[(7, &names[0], 150), (8, &names[1], 30), (9, &names[2], 5)], 0);
         assert_eq!(after.since(&before), 85);
-        let by_thread = after.by_thread(&before);
-        assert_eq!(by_thread, BTreeMap::from([("data".to_owned(), 80), ("journal".to_owned(), 5)]));
+        let by_thread = [("forwarder/data", 80), ("forwarder/journal", 5)];
+        let by_thread = by_thread.map(|(name, ns)| (name.to_owned(), ns));
+        assert_eq!(after.by_thread(&before), BTreeMap::from(by_thread));
     }
 
     #[test]

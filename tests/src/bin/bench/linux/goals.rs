@@ -81,3 +81,12 @@ pub(super) fn absolute(test: Test, figure: Figure) -> Option<Goal> {
         _ => None,
     }
 }
+
+/// What the account may cost outside the threads that relay: microseconds per session where sessions
+/// are what the test is about, else a share of the forwarder's CPU.
+pub(super) fn account(test: Test) -> Goal {
+    match test {
+        Test::Conn => Goal::AtMost(1.5),
+        _ => Goal::AtMost(0.02),
+    }
+}

@@ -6,13 +6,16 @@ use super::plan::{Figure, Profile, Relay, Test};
 use super::results::{Line, PEERS, Results};
 
 const OURS: [Relay; 2] = [Relay::Weir, Relay::WeirCapture];
+/// The forwarder's threads that would be there without an account.
+const RELAYING: [&str; 2] = ["forwarder/data", "forwarder/lookup"];
 
 /// Everything, as bench.md holds it.
 pub(super) fn report(results: &Results, machine: &Machine, rounds: u32, seconds: f64) -> String {
     let mut text = format!(
         "# Weir and others\n\n{}\n\nMedians of {rounds} rounds of {seconds} s with their spread (lowest..highest). \
          CPU is the relay's, by the scheduler's clock; that of `weir` is the forwarder's with accounting on \
-         and a recorder running, that of `weir-capture` forwarder and recorder together with every byte kept.\n",
+         and a recorder running, that of `weir-capture` forwarder and recorder together with every byte kept. \
+         Accounting cannot be switched off: what it costs beside the threads that relay stands at the end.\n",
         machine.sentence()
     );
     for profile in [Profile::Reno, Profile::Bbr] {
@@ -31,6 +34,11 @@ pub(super) fn report(results: &Results, machine: &Machine, rounds: u32, seconds:
         if threads.len() > 1 {
             text += "\nWhere the CPU goes, by kind of thread:\n\n";
             text += &aligned(&threads);
+        }
+        let account = account(results, profile);
+        if account.len() > 1 {
+            text += "\nThe account's share, on threads that do not relay:\n\n";
+            text += &aligned(&account);
         }
     }
     text
@@ -131,14 +139,7 @@ fn judged(value: f64, goal: Option<goals::Goal>) -> String {
 fn threads(results: &Results, profile: Profile) -> Vec<Vec<String>> {
     let head = ["", "test", "unit", "by thread"].map(str::to_owned).to_vec();
     let mut rows = vec![head];
-    let tests: Vec<(Test, Figure)> = results
-        .lines()
-        .filter(|(of, _, figure)| {
-            *of == profile && matches!(figure, Figure::CpuPerGb | Figure::CpuUs)
-        })
-        .map(|(_, test, figure)| (test, figure))
-        .collect();
-    for (test, figure) in tests {
+    for (test, figure) in cpu_lines(results, profile) {
         for ours in OURS {
             let mut by_thread = results.threads(profile, test, ours);
             by_thread.sort_by(|one, other| other.1.total_cmp(&one.1));
@@ -154,6 +155,38 @@ fn threads(results: &Results, profile: Profile) -> Vec<Vec<String>> {
         }
     }
     rows
+}
+
+fn account(results: &Results, profile: Profile) -> Vec<Vec<String>> {
+    let mut rows = vec![["test", "unit", "account", "of all"].map(str::to_owned).to_vec()];
+    for (test, figure) in cpu_lines(results, profile) {
+        let by_thread = results.threads(profile, test, Relay::Weir);
+        let all: f64 = by_thread.iter().map(|(_, value)| value).sum();
+        let relaying = by_thread.iter().filter(|(name, _)| RELAYING.contains(name));
+        let account = all - relaying.map(|(_, value)| value).sum::<f64>();
+        if all == 0.0 {
+            continue;
+        }
+        let (goal, share) = (goals::account(test), account / all);
+        let [account, share] = match test {
+            Test::Conn => [judged(account, Some(goal)), format!("{:.1} %", share * 100.0)],
+            _ => [number(account), judged_share(share, goal)],
+        };
+        rows.push(vec![test.to_string(), figure.unit().to_owned(), account, share]);
+    }
+    rows
+}
+
+fn cpu_lines(results: &Results, profile: Profile) -> Vec<(Test, Figure)> {
+    let cpu = |figure| matches!(figure, Figure::CpuPerGb | Figure::CpuUs);
+    let lines = results.lines().filter(|(of, _, figure)| *of == profile && cpu(*figure));
+    lines.map(|(_, test, figure)| (test, figure)).collect()
+}
+
+fn judged_share(share: f64, goal: goals::Goal) -> String {
+    let goals::Goal::AtMost(bound) = goal else { return format!("{:.1} %", share * 100.0) };
+    let missed = if goal.reached(share) { "" } else { ": missed" };
+    format!("{:.1} % (≤ {:.0} %{missed})", share * 100.0, bound * 100.0)
 }
 
 /// Three digits that mean something, and no more.
@@ -204,9 +237,10 @@ mod tests {
         let profile = Profile::Reno;
         let cell = Cell { round: 0, relay, profile, tests: vec![test] };
         let threads = match relay {
-            Relay::Weir => {
-                BTreeMap::from([("data".to_owned(), 0.08), ("journal".to_owned(), 0.001)])
-            }
+            Relay::Weir => BTreeMap::from([
+                ("forwarder/data".to_owned(), 0.08),
+                ("forwarder/journal".to_owned(), 0.001),
+            ]),
             _ => BTreeMap::new(),
         };
         results.add(&cell, Measured { test, figures: figures.iter().copied().collect(), threads });
