@@ -1,5 +1,6 @@
 //! A data thread's end of the lane.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
@@ -88,23 +89,25 @@ impl Inlet {
         has_place
     }
 
-    /// Whether there is a pipe, made now if need be.
-    pub(super) fn has_pipe(&self) -> bool {
-        if self.fifo.pipe.get().is_some() {
-            return true;
-        }
-        match CapturePipe::new(self.shared.pipe_bytes) {
-            Ok(pipe) => self.fifo.pipe.set(pipe).is_ok(),
-            Err(error) => {
-                self.shared.pipes_refused.fetch_add(1, Relaxed);
-                if !self.fifo.is_refusal_said.swap(true, Relaxed) {
-                    tracing::warn!(
-                        "cannot make a pipe for captures: {error}; captured payload is copied, \
-                         which costs more; see the limits on descriptors and pipe pages of pipe(7)"
-                    );
-                }
-                false
+    /// The thread's pipe, made now if need be. `None`: the kernel gives none.
+    pub(super) fn pipe(&self) -> Option<&CapturePipe> {
+        let pipe = &self.fifo.pipe;
+        if pipe.get().is_none() {
+            match CapturePipe::new(self.shared.pipe_bytes) {
+                Ok(made) => pipe.set(made).expect("no other thread makes it"),
+                Err(error) => self.refused(&error),
             }
+        }
+        pipe.get()
+    }
+
+    fn refused(&self, error: &io::Error) {
+        self.shared.pipes_refused.fetch_add(1, Relaxed);
+        if !self.fifo.is_refusal_said.swap(true, Relaxed) {
+            tracing::warn!(
+                "cannot make a pipe for captures: {error}; captured payload is copied, which costs \
+                 more; see the limits on descriptors and pipe pages in pipe(7)"
+            );
         }
     }
 }

@@ -26,8 +26,8 @@ mod inlet;
 mod lane;
 mod level;
 mod outbox;
-mod outlet;
 mod pipe;
+mod queues;
 mod sender;
 mod session;
 

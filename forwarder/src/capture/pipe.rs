@@ -22,6 +22,9 @@ impl CapturePipe {
     /// # Errors
     /// The kernel gives no pipe at all, or denies what is to be done with it.
     pub(super) fn new(bytes: usize) -> io::Result<Self> {
+        if bytes == 0 {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "pipes are switched off"));
+        }
         let (read, write) = pipe()?;
         let mut wanted = bytes;
         while fcntl_setpipe_size(&write, wanted).is_err() && wanted > LEAST_BYTES {

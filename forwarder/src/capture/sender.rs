@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::lane::{CaptureLane, Shared};
 use super::outbox::Outbox;
-use super::outlet::{Loss, Outlet};
+use super::queues::{Loss, Queues};
 use super::{AWAY_AFTER, LAST_WORD_WITHIN};
 use crate::link::{
     Backoff, Connection, LinkError, PING_EVERY, SILENCE, connect, last_word, random,
@@ -36,7 +36,7 @@ pub struct Settings {
     pub node: NodeName,
     /// Our run.
     pub boot: BootId,
-    /// Size of each data thread's pipe in bytes: [`super::PIPE_BYTES`].
+    /// Size of each data thread's pipe in bytes: [`super::PIPE_BYTES`]. 0: payload is copied.
     pub pipe_bytes: usize,
 }
 
@@ -65,7 +65,7 @@ impl CaptureSender {
         let mover = Mover {
             settings,
             shared: Arc::clone(&lane.shared),
-            outlet: Outlet::new(Arc::clone(&lane.shared)),
+            queues: Queues::new(Arc::clone(&lane.shared)),
             stopping: stopping.clone(),
             absence: None,
         };
@@ -97,7 +97,7 @@ impl CaptureSender {
 struct Mover {
     settings: Settings,
     shared: Arc<Shared>,
-    outlet: Outlet,
+    queues: Queues,
     stopping: CancellationToken,
     /// `None`: the recorder is there.
     absence: Option<Absence>,
@@ -163,7 +163,7 @@ impl Mover {
         }
         self.shared.connected.store(true, Relaxed);
         self.shared.away.store(false, SeqCst);
-        self.outlet.wake_all();
+        self.queues.wake_all();
         self.serve(connection).await?;
         Ok(true)
     }
@@ -179,7 +179,7 @@ impl Mover {
         loop {
             let is_away = self.shared.away.load(SeqCst);
             if is_away {
-                self.outlet.pass_by(Loss::SparesSlow);
+                self.queues.pass_by(Loss::SparesSlow);
             }
             self.complain();
             // Cancel-safe: they only wait.
@@ -197,7 +197,7 @@ impl Mover {
     /// We stop, and nobody is there: all that waits is dropped. True: that was nothing.
     fn give_up(&mut self) -> bool {
         self.shared.away.store(true, SeqCst);
-        self.outlet.pass_by(Loss::Total)
+        self.queues.pass_by(Loss::Total)
     }
 
     fn lost(&mut self, error: LinkError) {
@@ -222,7 +222,7 @@ impl Mover {
         if self.shared.dropped_bytes.load(Relaxed) > absence.dropped_before {
             tracing::warn!("{error}; captured payload is dropped and counted until it is back");
             absence.is_said = true;
-        } else if self.shared.away.load(SeqCst) && self.outlet.holds_sessions_up() {
+        } else if self.shared.away.load(SeqCst) && self.queues.holds_sessions_up() {
             tracing::warn!("{error}; sessions with `capture_when_behind = \"slow\"` wait for it");
             absence.is_said = true;
         }
@@ -231,9 +231,9 @@ impl Mover {
     /// Sends and hears until the connection is lost (then what waits for credit waits on), or, once
     /// stopping, the recorder has got everything.
     async fn serve(&mut self, connection: Connection) -> Result<(), LinkError> {
-        let mut outbox = self.outlet.announce_again(connection.welcome.credit);
+        let mut outbox = self.queues.announce_again(connection.welcome.credit);
         let served = self.serve_with(connection, &mut outbox).await;
-        self.outlet.take_back(outbox.unsaid());
+        self.queues.take_back(outbox.unsaid());
         served
     }
 
@@ -248,9 +248,9 @@ impl Mover {
         let mut heard = Instant::now();
         let mut pings = interval_at(heard + PING_EVERY, PING_EVERY);
         loop {
-            self.outlet.load(outbox);
+            self.queues.load(outbox);
             if outbox.is_idle() {
-                self.outlet.find_missed_ends(outbox);
+                self.queues.find_missed_ends(outbox);
             }
             if outbox.is_idle() && self.stopping.is_cancelled() {
                 outbox.close();

@@ -94,7 +94,7 @@ impl SessionCapture {
     /// Whether payload may stay in a pipe: [`SessionCapture::spliced`] will find a pipe of the
     /// thread's, or needs none. If not, all payload has to come through [`SessionCapture::data`].
     pub fn may_splice(&self) -> bool {
-        matches!(self.mode, CaptureMode::Off | CaptureMode::Headers) || self.inlet.has_pipe()
+        matches!(self.mode, CaptureMode::Off | CaptureMode::Headers) || self.inlet.pipe().is_some()
     }
 
     /// A chunk of a stream, or one whole datagram (empty ones too), as it was received.
@@ -155,7 +155,7 @@ impl SessionCapture {
         if wanted == 0 {
             return Some(0);
         }
-        let taken = self.inlet.fifo.pipe.get()?.tee(from, wanted);
+        let taken = self.inlet.pipe()?.tee(from, wanted);
         if let Err(error) = &taken {
             tracing::debug!(%error, "payload cannot be captured from a pipe");
         }

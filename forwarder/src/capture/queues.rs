@@ -19,7 +19,7 @@ const SCRATCH_BYTES: usize = 64 << 10;
 
 /// All queues, and where the sessions in them stand. Dropped, it closes the lane: sessions drop
 /// their payload and wait for nothing.
-pub(super) struct Outlet {
+pub(super) struct Queues {
     shared: Arc<Shared>,
     sources: Vec<Source>,
     /// The source that is asked next.
@@ -55,14 +55,14 @@ pub(super) enum Loss {
     Total,
 }
 
-impl Drop for Outlet {
+impl Drop for Queues {
     fn drop(&mut self) {
         self.shared.closed.store(true, SeqCst);
         self.wake_all();
     }
 }
 
-impl Outlet {
+impl Queues {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,

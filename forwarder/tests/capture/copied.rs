@@ -1,32 +1,15 @@
-//! The capture lane against a recorder of the tests': what arrives, what is dropped, and that the
-//! two add up.
-
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+//! What is handed over by copy: what arrives, what is dropped, and that the two add up.
 
 use bytes::Bytes;
-use forwarder::capture::{
-    CaptureLane, CaptureSender, Inlet, MAX_QUEUED_BYTES, PIPE_BYTES, SessionCapture, Settings,
-};
-use forwarder_core::config::{CaptureMode, WhenBehind};
-use futures_util::{SinkExt, StreamExt};
+use forwarder::capture::{CaptureLane, MAX_QUEUED_BYTES};
+use forwarder_core::config::CaptureMode;
 use prost::Message;
 use schemas::vocab::Direction::{Down, Up};
-use schemas::vocab::{BootId, EndReason, PerDirection};
-use schemas::wire::{
-    CaptureData, CaptureEnd, CaptureMark, CaptureOpen, Credit, Frame, FrameCodec, FrameKind, Hello,
-    Lane, MAX_CAPTURE_PAYLOAD, MarkKind, PROTOCOL, Welcome,
-};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::time::timeout;
-use tokio_util::codec::Framed;
+use schemas::vocab::{EndReason, PerDirection};
+use schemas::wire::{CaptureData, CaptureEnd, CaptureOpen, Credit, Frame, FrameKind, MarkKind};
+use std::sync::atomic::Ordering::Relaxed;
 
-const MOMENT: Duration = Duration::from_secs(20);
-const PLENTY: u64 = 1 << 40;
+use crate::support::{PLENTY, Scene, begin, until};
 
 #[tokio::test]
 async fn what_is_handed_over_arrives_in_order_and_complete() {
@@ -239,122 +222,4 @@ async fn a_lane_that_leads_nowhere_counts_everything_as_dropped() {
     session.mark(Up, MarkKind::Fin, 0);
     assert_eq!(session.handed_and_dropped(), (0, 7));
     session.end(EndReason::Done, PerDirection::default(), PerDirection::default(), 0);
-}
-
-fn begin(inlet: &Inlet, number: u64, mode: CaptureMode) -> SessionCapture {
-    let open = CaptureOpen { session_no: number, ..CaptureOpen::default() };
-    inlet.begin(open, mode, WhenBehind::Drop)
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let waited = timeout(MOMENT, async {
-        while !condition() {
-            tokio::task::yield_now().await;
-        }
-    });
-    waited.await.expect("it comes true in time");
-}
-
-/// Where a recorder may appear.
-struct Scene {
-    _dir: tempfile::TempDir,
-    socket: PathBuf,
-    boot: BootId,
-    dropped: Arc<AtomicU64>,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("recorder.sock");
-        let boot = "k3f9x2ab".parse().unwrap();
-        Self { _dir: dir, socket, boot, dropped: Arc::default() }
-    }
-
-    fn start(&self) -> CaptureSender {
-        let settings = Settings {
-            socket: self.socket.clone(),
-            node: "edge-1".parse().unwrap(),
-            boot: self.boot,
-            pipe_bytes: PIPE_BYTES,
-        };
-        let dropped = Arc::clone(&self.dropped);
-        CaptureSender::start(settings, move |bytes| {
-            dropped.fetch_add(bytes, Relaxed);
-        })
-        .unwrap()
-    }
-
-    /// A recorder appears, welcomes one forwarder and grants `credit`.
-    async fn accept(&self, credit: u64) -> Recorder {
-        let (socket, _) = timeout(MOMENT, listen(&self.socket).accept()).await.unwrap().unwrap();
-        std::fs::remove_file(&self.socket).unwrap();
-        let frames = Framed::new(socket, FrameCodec::new(MAX_CAPTURE_PAYLOAD));
-        let mut recorder = Recorder { frames };
-        let hello = Hello::decode(recorder.frame().await.message_bytes()).unwrap();
-        assert_eq!((hello.lane(), hello.boot), (Lane::Capture, self.boot.to_string()));
-        let welcome = Welcome { protocol: PROTOCOL, credit, ..Welcome::default() };
-        recorder.send(&Frame::message(FrameKind::Welcome, 0, &welcome)).await;
-        recorder
-    }
-}
-
-fn listen(socket: &Path) -> UnixListener {
-    UnixListener::bind(socket).unwrap()
-}
-
-struct Recorder {
-    frames: Framed<UnixStream, FrameCodec>,
-}
-
-impl Recorder {
-    async fn send(&mut self, frame: &Frame) {
-        self.frames.send(frame).await.unwrap();
-    }
-
-    /// The next frame that is no ping.
-    async fn frame(&mut self) -> Frame {
-        loop {
-            let frame = timeout(MOMENT, self.frames.next()).await.expect("a frame in time");
-            let frame = frame.expect("an open connection").unwrap();
-            if frame.kind != FrameKind::Ping {
-                return frame;
-            }
-            self.send(&Frame::empty(FrameKind::Pong)).await;
-        }
-    }
-
-    async fn expect<M: Message + Default>(&mut self, kind: FrameKind) -> (M, Bytes) {
-        let frame = self.frame().await;
-        assert_eq!(frame.kind, kind);
-        (M::decode(frame.message_bytes()).unwrap(), frame.trailing_bytes())
-    }
-
-    async fn open(&mut self) -> CaptureOpen {
-        self.expect(FrameKind::CaptureOpen).await.0
-    }
-
-    async fn data(&mut self) -> (CaptureData, Bytes) {
-        self.expect(FrameKind::CaptureData).await
-    }
-
-    async fn mark(&mut self) -> CaptureMark {
-        self.expect(FrameKind::CaptureMark).await.0
-    }
-
-    async fn end(&mut self) -> CaptureEnd {
-        self.expect(FrameKind::CaptureEnd).await.0
-    }
-
-    /// Answers what a stopping lane asks; whether nothing was lost.
-    async fn while_stopping(mut self, sender: CaptureSender) -> bool {
-        let answering = async {
-            while let Some(Ok(frame)) = self.frames.next().await {
-                assert_eq!(frame.kind, FrameKind::Ping);
-                self.send(&Frame::empty(FrameKind::Pong)).await;
-            }
-        };
-        let (stopped, ()) = tokio::join!(sender.stop(), answering);
-        stopped
-    }
 }
