@@ -59,8 +59,9 @@ pub(crate) use thread::DataThread;
 pub(crate) use udp::Desk;
 pub(crate) use watch::watch;
 
-/// Descriptors a data thread needs besides listeners and sessions: epoll, timers, wakers.
-const DESCRIPTORS_PER_THREAD: usize = 8;
+/// Descriptors a data thread needs besides listeners and sessions: epoll, timers, wakers, its capture
+/// pipe.
+const DESCRIPTORS_PER_THREAD: usize = 10;
 
 /// Pipes that a data thread may have: as many flows of it can splice at once.
 const PIPES_PER_THREAD: usize = 512;
