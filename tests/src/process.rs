@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use crate::wait;
 
@@ -124,8 +124,7 @@ impl Process {
     /// # Errors
     /// It has ended, or this is not Linux.
     pub fn resident_bytes(&self) -> io::Result<u64> {
-        let status =
-            fs::read_to_string(Path::new("/proc").join(self.id().to_string()).join("status"))?;
+        let status = fs::read_to_string(self.proc("status"))?;
         status
             .lines()
             .find_map(|line| {
@@ -133,6 +132,49 @@ impl Process {
             })
             .map(|kib: u64| kib * 1024)
             .ok_or_else(|| io::Error::other("its status names no RssAnon"))
+    }
+}
+
+/// What only Linux says of a process.
+impl Process {
+    /// The numbers of its open descriptors, lowest first.
+    ///
+    /// # Errors
+    /// It has ended, or this is not Linux.
+    pub fn descriptors(&self) -> io::Result<Vec<u64>> {
+        let entries = fs::read_dir(self.proc("fd"))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let mut numbers: Vec<u64> = names.collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Processor time used so far, in user and kernel mode, to 10 ms.
+    ///
+    /// # Errors
+    /// It has ended, or this is not Linux.
+    pub fn processor_time(&self) -> io::Result<Duration> {
+        let stat = fs::read_to_string(self.proc("stat"))?;
+        // proc_pid_stat(5): the name may hold anything, so count from its end; fields 14 and 15.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+        let ticks = fields.take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// Sets its soft limit of open files.
+    ///
+    /// # Panics
+    /// We may not: it is above the hard one.
+    pub fn limit_descriptors(&self, soft: u64) {
+        let pid = Some(Pid::from_child(&self.child));
+        let now = prlimit(pid, Resource::Nofile, getrlimit(Resource::Nofile));
+        let hard = now.expect("we may limit our own child").maximum;
+        let limit = Rlimit { current: Some(soft), maximum: hard };
+        prlimit(pid, Resource::Nofile, limit).expect("we may limit our own child");
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        Path::new("/proc").join(self.id().to_string()).join(name)
     }
 }
 

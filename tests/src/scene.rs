@@ -136,6 +136,29 @@ impl Scene {
             Some(Process::ready("forwarder", &mut command, self.path("forwarder.log")));
     }
 
+    /// Starts the forwarder after a word to the shell, such as `ulimit -n 100`, and waits until it
+    /// is ready.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start_forwarder_after(&mut self, word: &str) {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{word}; exec \"$0\" run -c \"$1\"")]);
+        command.arg(binary::path("forwarder")).arg(self.forwarder_config());
+        command.env_remove("RUST_LOG").current_dir(self.dir.path());
+        self.forwarder =
+            Some(Process::ready("forwarder", &mut command, self.path("forwarder.log")));
+    }
+
+    /// What the running forwarder says of itself.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub fn status(&self) -> Value {
+        let said = self.run("forwarder", &["status", "--json"]).fine();
+        serde_json::from_str(&said.stdout).expect("the status is JSON")
+    }
+
     /// The running forwarder.
     ///
     /// # Panics
