@@ -144,6 +144,7 @@ impl Forwarder {
             clock,
             started: clock.now(),
             counters: Arc::clone(relay.counters()),
+            capture: capture.lane(),
             log_lines_dropped: log.dropped(),
             spool: journal.spool(),
             link: link.status(),

@@ -15,6 +15,7 @@ use super::{
     SessionTotals, Sessions, SpoolStatus, Status, TableStatus,
 };
 use crate::accounting::{Account, SpoolState};
+use crate::capture::CaptureLane;
 use crate::clock::{Clock, micros};
 use crate::link::accounting::LinkStatus;
 use crate::relay::Counters;
@@ -40,6 +41,8 @@ pub struct Inside {
     pub started: Instant,
     /// What the data path counts.
     pub counters: Arc<Counters>,
+    /// The capture lane.
+    pub capture: CaptureLane,
     /// Log lines that were dropped because too many waited to be written.
     pub log_lines_dropped: tracing_appender::non_blocking::ErrorCounter,
     /// The spool.
@@ -162,8 +165,15 @@ impl Inside {
         };
         let unwritten = counters.log_lines_dropped.load(Ordering::Relaxed)
             + u64::try_from(self.log_lines_dropped.dropped_lines()).unwrap_or(u64::MAX);
-        let log = [("log_lines_dropped".to_owned(), unwritten)];
-        counted.into_iter().map(value).chain(log).collect()
+        let capture = self.capture.counts();
+        let elsewhere = [
+            ("log_lines_dropped", unwritten),
+            ("capture_dropped_bytes", capture.dropped_bytes),
+            ("capture_dropped_messages", capture.dropped_messages),
+            ("capture_pipes_refused", capture.pipes_refused),
+        ];
+        let elsewhere = elsewhere.map(|(name, count)| (name.to_owned(), count));
+        counted.into_iter().map(value).chain(elsewhere).collect()
     }
 
     fn sessions(&self, limit: u32) -> Sessions {
