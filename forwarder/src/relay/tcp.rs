@@ -69,6 +69,7 @@ pub(crate) fn accepted(
 }
 
 /// A session's task.
+#[expect(clippy::manual_async_fn, reason = "an async fn has room for its argument twice")]
 fn life(mut session: Session) -> impl Future<Output = ()> {
     async move { session.live().await }
 }
