@@ -41,7 +41,7 @@ fn captured(plan: Plan) -> Scene {
 
 /// Both ways of a session from its capture, byte for byte, and the account agrees.
 fn comes_back(scene: &Scene, row: &Value, plan: Plan) {
-    let all = i64::try_from(plan.up + plan.down).unwrap();
+    let all = i64::try_from(plan.up + plan.down).expect("far below 2^63");
     assert_eq!(integer(row, "captured_bytes"), all);
     assert_eq!(integer(row, "capture_dropped_bytes"), 0);
     for (direction, expected) in [("up", plan.up_bytes()), ("down", plan.down_bytes())] {
@@ -49,7 +49,10 @@ fn comes_back(scene: &Scene, row: &Value, plan: Plan) {
         let name = file.display().to_string();
         let session = text(row, "session");
         scene.analyze(&["pcap", session, "--payload", direction, "-o", &name]).fine();
-        assert!(fs::read(file).unwrap() == expected, "the {direction} payload differs");
+        assert!(
+            fs::read(file).expect("analyze wrote it") == expected,
+            "the {direction} payload differs"
+        );
     }
 }
 
