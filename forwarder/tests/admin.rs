@@ -163,6 +163,26 @@ fn a_file_that_is_no_socket_is_never_removed() {
 }
 
 #[test]
+fn an_answer_of_another_program_is_no_forwarders() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, words) in
+        [("recorder", &b"{\"status\":{\"build\":\"1\"}}\n"[..]), ("binary", b"\xfd\xfe\n")]
+    {
+        let socket = dir.path().join(name);
+        let listener = UnixListener::bind(&socket).unwrap();
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(words).unwrap();
+            stream
+        });
+        let failure = ask(&socket, &Request::Status).unwrap_err();
+        assert_eq!(failure.exit, Exit::Unreachable, "{failure}");
+        assert!(failure.message.contains("answers, but not as"), "{failure}");
+        drop(wait::joined("it answers", answering));
+    }
+}
+
+#[test]
 fn who_asks_nobody_is_told_that_no_forwarder_runs() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("admin.sock");

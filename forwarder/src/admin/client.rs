@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// Asks the forwarder that listens on `socket`.
 ///
 /// # Errors
-/// Nobody answers there (69), we may not ask (77), the answer is none (70), or the forwarder
+/// Nobody answers there, or somebody who is no forwarder (69), we may not ask (77), or the forwarder
 /// refuses (the code that it says).
 pub fn ask(socket: &Path, request: &Request) -> Result<Answer, Failure> {
     let line = exchange(socket, request).map_err(|error| unanswered(socket, &error))?;
@@ -28,11 +28,11 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Answer, Failure> {
         Ok(answer) => Ok(answer),
         Err(error) => {
             let text = format!(
-                "the answer from {} is none that forwarder {} understands: {error}",
+                "{} answers, but not as forwarder {} does: is it another program's socket? ({error})",
                 socket.display(),
                 env!("CARGO_PKG_VERSION"),
             );
-            Err(Failure::new(Exit::Bug, text))
+            Err(Failure::new(Exit::Unreachable, text))
         }
     }
 }
@@ -89,6 +89,10 @@ fn unanswered(socket: &Path, error: &io::Error) -> Failure {
         | io::ErrorKind::ConnectionReset => (
             Exit::Unreachable,
             format!("the forwarder behind the admin socket {path} went away before it answered"),
+        ),
+        io::ErrorKind::InvalidData => (
+            Exit::Unreachable,
+            format!("{path} answers, but not as a forwarder does: is it another program's socket?"),
         ),
         _ => {
             (Exit::Io, format!("cannot talk to the forwarder on the admin socket {path}: {error}"))
