@@ -57,6 +57,11 @@ impl BoundedSpool {
         Ok(())
     }
 
+    /// Whether something was appended, or taken back, since the last sync.
+    pub(super) fn has_unsynced(&self) -> bool {
+        self.journal.durable_frame() < self.journal.last_frame() || !self.taken_back.is_empty()
+    }
+
     /// Makes everything appended durable. After a failed fdatasync the frames are written again,
     /// from memory and through a new descriptor.
     pub(super) fn sync(&mut self) -> Result<u64, JournalError> {

@@ -18,9 +18,13 @@ use super::spool::{BoundedSpool, SpoolError};
 use super::start::StartError;
 use crate::clock::Clock;
 
-/// How often counters are looked at. A session's rows are durable at most this long, and one
-/// fdatasync, after its end.
+/// How often counters are looked at. After a quiet moment a session's rows are durable at most this
+/// long, and one fdatasync, after its end.
 const POLL: Duration = Duration::from_millis(20);
+/// Shortest time between two fdatasyncs: what a busy forwarder appends meanwhile shares one, which
+/// otherwise costs more than making the rows does. Only a power loss tells the difference, and it
+/// takes the counter table along anyway.
+const SYNC_EVERY: Duration = Duration::from_millis(100);
 /// How long a full or failing spool is left alone before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -113,6 +117,7 @@ impl JournalThread {
             trouble: None,
             retry_at: started,
             removed_through: 0,
+            synced_at: None,
         };
         let ledger = Ledger::begin(table, journalist.moment())?;
         let thread = thread::Builder::new()
@@ -164,6 +169,7 @@ struct Journalist {
     trouble: Option<Instant>,
     retry_at: Instant,
     removed_through: u64,
+    synced_at: Option<Instant>,
 }
 
 impl Journalist {
@@ -212,7 +218,9 @@ impl Journalist {
         }
         let moment = self.moment();
         let polled = ledger.poll(moment, &mut self.spool);
-        let synced = self.sync();
+        // In trouble everything has to become durable: only then is it sent, and gives room.
+        let synced = if polled.is_ok() { self.sync_in_turn() } else { self.sync() };
+        self.state.bytes.store(self.spool.journal.bytes(), Ordering::Relaxed);
         self.judge(polled.and(synced), ledger);
     }
 
@@ -250,11 +258,22 @@ impl Journalist {
         true
     }
 
+    /// Makes what was appended durable, unless that was done a moment ago.
+    fn sync_in_turn(&mut self) -> Result<(), SpoolError> {
+        let now = self.clock.now();
+        if self.synced_at.is_some_and(|at| now.saturating_duration_since(at) < SYNC_EVERY) {
+            return Ok(());
+        }
+        if self.spool.has_unsynced() {
+            self.synced_at = Some(now);
+        }
+        self.sync()
+    }
+
     /// Makes what was appended durable, and lets the link send it.
     fn sync(&mut self) -> Result<(), SpoolError> {
         let durable = self.spool.sync()?;
         self.durable.send_if_modified(|known| std::mem::replace(known, durable) != durable);
-        self.state.bytes.store(self.spool.journal.bytes(), Ordering::Relaxed);
         Ok(())
     }
 
