@@ -8,7 +8,7 @@
 //! which recovery takes back because its number is above the spool's last, or a frame with its note,
 //! from which recovery goes on.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use schemas::table::{Denied, Event, Slot};
 use schemas::vocab::{PerDirection, Quality, Severity, SlotStatus, Timestamp};
@@ -215,7 +215,7 @@ impl<'t> Ledger<'t> {
         let edge = self.tally.slot_start + self.slot_len_us();
         let mut open = 0_u64;
         let mut frame = self.frame();
-        for (index, state) in self.words.states().iter().enumerate() {
+        for (index, state) in self.states().iter().enumerate() {
             let state = state.load(Ordering::Acquire);
             let slot = SlotView::new(self.words, index);
             // A session may begin while this loop runs, a little after `wall`; one that began much
@@ -250,7 +250,7 @@ impl<'t> Ledger<'t> {
     /// Writes the last rows of every session that has ended, and frees its slot.
     fn write_ended<S: Spool>(&mut self, now: Timestamp, spool: &mut S) -> Result<(), S::Error> {
         let mut frame = self.frame();
-        for (index, state) in self.words.states().iter().enumerate() {
+        for (index, state) in self.states().iter().enumerate() {
             if state.load(Ordering::Acquire) == state::CLOSED {
                 let last = Last::Ended { found: now };
                 self.put_last_rows(&mut frame, index, last, Quality::Exact);
@@ -360,6 +360,14 @@ impl<'t> Ledger<'t> {
             unopened: int(unopened),
             exact: true,
             ended_at: ended_at.0,
+        }
+    }
+
+    /// The states of the slots that may hold a session.
+    fn states(&self) -> &'t [AtomicU64] {
+        match self.table {
+            Some(table) => table.touched_states(),
+            None => self.words.states(),
         }
     }
 

@@ -12,6 +12,7 @@
 mod bounds;
 mod denials;
 mod frame;
+mod free;
 mod layout;
 mod ledger;
 #[cfg(test)]

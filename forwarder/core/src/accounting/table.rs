@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_queue::ArrayQueue;
 use schemas::vocab::DenyReason;
 
+use super::free::FreeSlots;
 use super::layout::{Geometry, Header, TableError, Words, state};
 use super::names;
 use super::session::{OpenSession, Opening, Refused};
@@ -17,7 +17,7 @@ use super::slot::{LiveSession, SlotView};
 pub struct CounterTable {
     words: &'static [AtomicU64],
     geometry: Geometry,
-    free: ArrayQueue<u32>,
+    free: FreeSlots,
     names: Mutex<()>,
 }
 
@@ -33,12 +33,7 @@ impl CounterTable {
         header: &Header,
     ) -> Result<Self, TableError> {
         Words::create(words, geometry, header)?;
-        let free = ArrayQueue::new(geometry.slots.max(1));
-        for slot in 0..u32::try_from(geometry.slots).unwrap_or(u32::MAX) {
-            // The queue has room for every slot, here and when slots come back.
-            let pushed = free.push(slot);
-            debug_assert!(pushed.is_ok());
-        }
+        let free = FreeSlots::all(geometry.slots);
         Ok(Self { words, geometry, free, names: Mutex::new(()) })
     }
 
@@ -53,7 +48,13 @@ impl CounterTable {
 
     /// Slots in use: open sessions, and ended ones whose rows are not written yet.
     pub fn used(&self) -> usize {
-        self.geometry.slots - self.free.len()
+        let states = self.touched_states().iter();
+        states.filter(|state| state.load(Ordering::Acquire) != state::FREE).count()
+    }
+
+    /// The states of all slots that were ever taken: the others are free.
+    pub(super) fn touched_states(&self) -> &'static [AtomicU64] {
+        &self.words().states()[..self.free.touched()]
     }
 
     /// The id of a name, registered if it is new. For configuration, not for sessions: it takes a
@@ -68,24 +69,23 @@ impl CounterTable {
     /// # Errors
     /// No slot is free.
     pub fn open(&'static self, opening: &Opening) -> Result<OpenSession, Refused> {
-        let Some(slot) = self.free.pop() else {
+        let Some(slot) = self.free.take() else {
             return Err(Refused { reason: DenyReason::TableFull });
         };
-        Ok(OpenSession::begin(self.words(), slot as usize, opening))
+        Ok(OpenSession::begin(self.words(), slot, opening))
     }
 
     /// Gives a slot back. The journal thread's last act for a session.
     pub(super) fn release(&self, slot: usize) {
         self.words().state(slot).store(state::FREE, Ordering::Release);
-        let pushed = self.free.push(u32::try_from(slot).unwrap_or(u32::MAX));
-        debug_assert!(pushed.is_ok(), "a slot was given back twice");
+        self.free.give_back(slot);
     }
 
     /// The sessions that run now, in the order of their slots. Totals are read while they change:
     /// each is right, they need not be of one instant.
     pub fn live(&self) -> impl Iterator<Item = LiveSession> {
         let words = self.words();
-        (0..self.geometry.slots).filter_map(move |slot| {
+        (0..self.free.touched()).filter_map(move |slot| {
             let open = words.state(slot).load(Ordering::Acquire) == state::OPEN;
             open.then(|| SlotView::new(words, slot).live())
                 // It may have ended, and another begun, while it was read.
