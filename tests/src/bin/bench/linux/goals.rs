@@ -84,9 +84,10 @@ pub(super) fn absolute(test: Test, figure: Figure) -> Option<Goal> {
 
 /// What the account may cost outside the threads that relay: microseconds per session where sessions
 /// are what the test is about, else a share of the forwarder's CPU.
-pub(super) fn account(test: Test) -> Goal {
+pub(super) fn account(test: Test) -> Option<Goal> {
     match test {
-        Test::Conn => Goal::AtMost(1.5),
-        _ => Goal::AtMost(0.02),
+        Test::Conn => Some(Goal::AtMost(1.5)),
+        Test::Rr32 | Test::Bulk8Up | Test::Bulk8Down | Test::Udp => Some(Goal::AtMost(0.02)),
+        Test::Idle | Test::Rr1 | Test::Bulk1Up | Test::UdpW1 => None,
     }
 }

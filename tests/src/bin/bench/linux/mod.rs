@@ -68,8 +68,8 @@ fn all(options: &Options) -> Result<()> {
         "it needs root, for network namespaces. Please type: sudo make bench"
     );
     let relays = peers::present(chosen(&options.relay), !options.no_install)?;
-    let cells =
-        plan::cells(options.rounds, &relays, &chosen(&options.only), &chosen(&options.profile));
+    let profiles = namespace::available(chosen(&options.profile))?;
+    let cells = plan::cells(options.rounds, &relays, &chosen(&options.only), &profiles);
     ensure!(!cells.is_empty(), "none of these relays takes any of these tests");
     let tests: usize = cells.iter().map(|cell| cell.tests.len()).sum();
     let seconds = tests as f64 * (options.seconds + TEST_S) + cells.len() as f64 * CELL_S;

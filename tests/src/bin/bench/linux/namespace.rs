@@ -20,6 +20,26 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::plan::Profile;
 use super::ports::RESERVED;
 
+/// Those of `profiles` that this kernel has; it is told to load what is a module.
+pub(super) fn available(mut profiles: Vec<Profile>) -> Result<Vec<Profile>> {
+    for profile in &profiles {
+        let mut load = Command::new("modprobe");
+        load.arg(format!("tcp_{profile}")).stdin(Stdio::null()).stderr(Stdio::null());
+        // What is built in needs no module, and without modprobe there may be none.
+        drop(load.status());
+    }
+    let path = "/proc/sys/net/ipv4/tcp_available_congestion_control";
+    let known = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    profiles.retain(|profile| {
+        let there = known.split_whitespace().any(|name| name == profile.to_string());
+        if !there {
+            eprintln!("bench: going on without {profile}, which this kernel does not have");
+        }
+        there
+    });
+    Ok(profiles)
+}
+
 /// Starts this program with `arguments` in new namespaces; its standard output is the caller's.
 pub(super) fn start(arguments: &[String]) -> Result<Child> {
     let own = env::current_exe().context("cannot find this program's own file")?;

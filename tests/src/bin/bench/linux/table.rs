@@ -32,7 +32,7 @@ pub(super) fn report(results: &Results, machine: &Machine, rounds: u32, seconds:
         }
         let threads = threads(results, profile);
         if threads.len() > 1 {
-            text += "\nWhere the CPU goes, by kind of thread:\n\n";
+            text += "\nWhere the CPU goes, by kind of thread, from half a percent on:\n\n";
             text += &aligned(&threads);
         }
         let account = account(results, profile);
@@ -143,9 +143,10 @@ fn threads(results: &Results, profile: Profile) -> Vec<Vec<String>> {
         for ours in OURS {
             let mut by_thread = results.threads(profile, test, ours);
             by_thread.sort_by(|one, other| other.1.total_cmp(&one.1));
+            let all: f64 = by_thread.iter().map(|(_, value)| value).sum();
             let parts: Vec<String> = by_thread
                 .iter()
-                .filter(|(_, value)| *value > 0.0)
+                .filter(|(_, value)| *value > all / 200.0)
                 .map(|(name, value)| format!("{name} {}", number(*value)))
                 .collect();
             if !parts.is_empty() {
@@ -169,7 +170,7 @@ fn account(results: &Results, profile: Profile) -> Vec<Vec<String>> {
         }
         let (goal, share) = (goals::account(test), account / all);
         let [account, share] = match test {
-            Test::Conn => [judged(account, Some(goal)), format!("{:.1} %", share * 100.0)],
+            Test::Conn => [judged(account, goal), format!("{:.1} %", share * 100.0)],
             _ => [number(account), judged_share(share, goal)],
         };
         rows.push(vec![test.to_string(), figure.unit().to_owned(), account, share]);
@@ -183,8 +184,10 @@ fn cpu_lines(results: &Results, profile: Profile) -> Vec<(Test, Figure)> {
     lines.map(|(_, test, figure)| (test, figure)).collect()
 }
 
-fn judged_share(share: f64, goal: goals::Goal) -> String {
-    let goals::Goal::AtMost(bound) = goal else { return format!("{:.1} %", share * 100.0) };
+fn judged_share(share: f64, goal: Option<goals::Goal>) -> String {
+    let Some(goal @ goals::Goal::AtMost(bound)) = goal else {
+        return format!("{:.1} %", share * 100.0);
+    };
     let missed = if goal.reached(share) { "" } else { ": missed" };
     format!("{:.1} % (≤ {:.0} %{missed})", share * 100.0, bound * 100.0)
 }
