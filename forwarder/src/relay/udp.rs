@@ -64,8 +64,8 @@ pub(crate) struct Desk {
 
 #[derive(Debug)]
 enum Client {
-    /// In line, with what it has sent.
-    New(Waiting),
+    /// In line, with what it has sent: in a box, since almost all are known.
+    New(Box<Waiting>),
     /// Let in.
     Known { association: Rc<Association>, task: AbortHandle },
 }
@@ -187,7 +187,7 @@ impl Desk {
             Entry::Vacant(vacant) if self.newcomers.join(key) => {
                 let waiting = Waiting::new(&self.thread.waiting_room);
                 self.keep_waiting(&waiting, &volley);
-                vacant.insert(Client::New(waiting));
+                vacant.insert(Client::New(Box::new(waiting)));
             }
             Entry::Vacant(_) => self.drop_unheard(volley.left().len()),
         }

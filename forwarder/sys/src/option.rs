@@ -20,6 +20,10 @@ pub fn enable_packet_info(socket: impl AsFd, family: IpAddr) -> io::Result<()> {
 
 /// Lets the kernel, and for IPv4 the routers too, fragment datagrams that are larger than the path
 /// carries: a relay must not lose what its client's network could deliver.
+/// The kernel would otherwise set DF and refuse what it believes too large (`EMSGSIZE`), and neither
+/// peer would hear of it: each believes its own way to be whole. Runs of datagrams are never
+/// fragmented; a segment that is too large for the way is refused, and its sender has to send one by
+/// one.
 ///
 /// # Errors
 /// What setsockopt(2) gives.
