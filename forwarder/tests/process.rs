@@ -100,6 +100,33 @@ fn without_descriptors_accepting_rests_without_spinning_and_goes_on_later() {
 }
 
 #[test]
+fn a_recorder_that_is_absent_is_told_once_while_no_payload_is_lost() {
+    let target = Target::start(LOOPBACK);
+    let scene = Scene::new(&service("127.0.0.1:0", &target.address().to_string()));
+    let forwarder = scene.start();
+    drop(connect(scene.listener()));
+    drop(target.accept());
+    let output = stop(forwarder);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(log.matches("cannot reach the recorder").count(), 1, "{log}");
+    assert!(!log.contains("captured"), "{log}");
+}
+
+#[test]
+fn payload_that_is_lost_for_want_of_a_recorder_is_told_and_counted() {
+    let target = Target::start(LOOPBACK);
+    let rules = service("127.0.0.1:0", &target.address().to_string()) + "capture = \"full\"\n";
+    let scene = Scene::new(&rules);
+    let mut forwarder = scene.start();
+    let mut client = connect(scene.listener());
+    client.write_all(b"payload").unwrap();
+    let mut server = target.accept();
+    server.read_exact(&mut [0; 7]).unwrap();
+    hear(&mut forwarder, "captured payload is dropped");
+    assert_eq!(scene.counter("capture_dropped_bytes"), 7);
+}
+
+#[test]
 fn a_log_that_nobody_reads_holds_nobody_up() {
     // Two lines of some 200 bytes each; a pipe holds 64 KiB.
     const SESSIONS: usize = 400;

@@ -1,5 +1,6 @@
 //! What is handed over by tee(2): it arrives as it was received, and what does not is counted.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use forwarder::capture::PIPE_BYTES;
@@ -7,6 +8,7 @@ use forwarder_core::config::CaptureMode;
 use schemas::vocab::Direction::{Down, Up};
 use schemas::wire::{Credit, Frame, FrameKind};
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use tokio::time::timeout;
 
 use crate::support::{MOMENT, PLENTY, Pipe, Scene, begin, begin_slow, end, pattern, room, until};
@@ -145,6 +147,24 @@ async fn without_a_pipe_payload_has_to_be_copied() {
     assert!(sender.lane().counts().pipes_refused > 0);
     end(session, 24, 0);
     assert_eq!(recorder.heard_of(1).await.stream(1, Up), (b"copied".to_vec(), 0));
+}
+
+#[tokio::test]
+async fn a_filter_of_system_calls_is_noticed_before_payload_depends_on_them() {
+    let scene = Scene::new();
+    let sender = scene.start();
+    let inlet = sender.lane().inlet();
+    let begun = std::thread::spawn(move || {
+        // A filter is for the thread that sets it.
+        let rules = BTreeMap::from([(libc::SYS_tee, vec![])]);
+        let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        let arch = std::env::consts::ARCH.try_into().unwrap();
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, arch).unwrap();
+        apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+        begin(&inlet, 1, CaptureMode::Full).may_splice()
+    });
+    assert!(!begun.join().unwrap());
+    assert_eq!(sender.lane().counts().pipes_refused, 1);
 }
 
 #[tokio::test]
