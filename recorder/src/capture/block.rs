@@ -29,24 +29,28 @@ const MAX_PIECES: usize = 1024;
 
 /// A packet as it stands in a file.
 #[derive(Debug)]
-pub(super) struct Block<'a, 'c> {
-    pub(super) interface: u32,
+pub struct Block<'a, 'c> {
+    /// Its number in the file.
+    pub interface: u32,
     /// Nanoseconds since 1970 UTC.
-    pub(super) time_ns: u64,
-    pub(super) head: Head,
-    pub(super) payload: &'a [u8],
+    pub time_ns: u64,
+    /// Its headers.
+    pub head: Head,
+    /// The payload that is kept.
+    pub payload: &'a [u8],
     /// Length of the whole frame without cuts, in bytes.
-    pub(super) whole_len: u32,
+    pub whole_len: u32,
     /// `epb_flags`.
-    pub(super) flags: u32,
+    pub flags: u32,
     /// Packets lost before this one.
-    pub(super) lost_packets: u64,
-    pub(super) comments: &'c [String],
+    pub lost_packets: u64,
+    /// What is said about it.
+    pub comments: &'c [String],
 }
 
 /// Blocks that have not been written yet.
 #[derive(Debug, Default)]
-pub(super) struct Batch<'a> {
+pub struct Batch<'a> {
     /// Everything but the payload.
     made: Vec<u8>,
     /// Payload, and how much of `made` comes before each piece.
@@ -56,28 +60,33 @@ pub(super) struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// An empty batch in a buffer that was used before.
-    pub(super) fn reusing(mut made: Vec<u8>) -> Self {
+    pub fn reusing(mut made: Vec<u8>) -> Self {
         made.clear();
         Self { made, ..Self::default() }
     }
 
     /// The buffer, for the next batch.
-    pub(super) fn into_buffer(self) -> Vec<u8> {
+    pub fn into_buffer(self) -> Vec<u8> {
         self.made
     }
 
     /// Length of the blocks, in bytes.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.made.len() + self.payload_len
     }
 
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Adds a block that is encoded already.
-    pub(super) fn push_encoded(&mut self, block: &[u8]) {
+    pub fn push_encoded(&mut self, block: &[u8]) {
         self.made.extend_from_slice(block);
     }
 
     /// Adds a packet.
-    pub(super) fn push(&mut self, block: &Block<'a, '_>) {
+    pub fn push(&mut self, block: &Block<'a, '_>) {
         let head = block.head.as_bytes();
         let frame_len = head.len() + block.payload.len();
         let total = HEAD_LEN + padded(frame_len) + options_len(block) + ALIGNMENT;
@@ -129,7 +138,7 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// The disk took none or part of it.
-    pub(super) fn write_at(&self, file: &File, offset: u64) -> io::Result<u64> {
+    pub fn write_at(&self, file: &File, offset: u64) -> io::Result<u64> {
         let mut pieces = Vec::with_capacity(2 * self.payload.len() + 1);
         let mut from = 0;
         for (at, payload) in &self.payload {

@@ -41,6 +41,8 @@ const MAX_UNPUBLISHED: usize = 256;
 const MAX_UNDIGESTED: u64 = 4 << 30;
 /// How long one file may wait and be read for its digest.
 const DIGEST_WITHIN: Duration = Duration::from_secs(10);
+/// How long all files may be read for their digests that somebody waits for.
+const HURRY_WITHIN: Duration = Duration::from_secs(5);
 /// Payload per second above which the capture is busy: digests wait.
 const BUSY: u64 = 256 << 20;
 /// Over how long that is measured.
@@ -332,9 +334,8 @@ impl Patience {
     /// `own`: bytes of the file that is being read, which wait too.
     fn may(&mut self, begun: Instant, own: u64) -> May {
         if self.waiting.hurry.load(Relaxed) {
-            // One bound for all files that somebody waits for.
             let since = *self.hurried.get_or_insert_with(Instant::now);
-            return if since.elapsed() < DIGEST_WITHIN { May::GoOn } else { May::GiveUp };
+            return if since.elapsed() < HURRY_WITHIN { May::GoOn } else { May::GiveUp };
         }
         self.measure();
         let behind = self.waiting.bytes.load(Relaxed).saturating_sub(own);

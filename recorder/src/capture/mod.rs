@@ -15,7 +15,7 @@
 //! A disk that refuses stops the capture for a while and never the account: what is lost is counted
 //! here and shows in `captures` as dropped bytes.
 
-mod block;
+pub mod block;
 mod checksum;
 mod closing;
 mod counters;
@@ -24,7 +24,7 @@ mod extent;
 mod file;
 mod inflow;
 mod lane;
-mod packet;
+pub mod packet;
 mod path;
 mod recover;
 mod scan;

@@ -16,8 +16,8 @@ use schemas::vocab::Direction;
 
 use super::checksum::Sum;
 
-pub(super) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-pub(super) const LISTEN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const LISTEN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const HOPS: u8 = 64;
 const ETHERNET_LEN: usize = 14;
 const IPV4_LEN: usize = 20;
@@ -30,33 +30,39 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// Scale of the windows that both sides offer: 65,535 << 14 is never filled.
 const WINDOW_SCALE: u8 = 14;
-pub(super) const WINDOW: u16 = u16::MAX;
+const WINDOW: u16 = u16::MAX;
 
 /// The two ends of the client's connection, of one address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Endpoints {
+pub struct Endpoints {
     client: SocketAddr,
     listen: SocketAddr,
 }
 
 /// One TCP segment.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Segment<'a> {
-    pub(super) seq: u32,
-    pub(super) ack: Option<u32>,
-    pub(super) syn: bool,
-    pub(super) fin: bool,
-    pub(super) rst: bool,
-    pub(super) psh: bool,
+pub struct Segment<'a> {
+    /// Sequence number.
+    pub seq: u32,
+    /// What is acknowledged; none: no ACK flag.
+    pub ack: Option<u32>,
+    /// Opens the stream of its direction.
+    pub syn: bool,
+    /// Ends the stream of its direction.
+    pub fin: bool,
+    /// Resets the connection.
+    pub rst: bool,
+    /// Is the last of one read.
+    pub psh: bool,
     /// The payload that is kept.
-    pub(super) payload: &'a [u8],
+    pub payload: &'a [u8],
     /// Payload cut behind it, in bytes.
-    pub(super) cut: usize,
+    pub cut: usize,
 }
 
 /// The headers of one frame.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Head {
+pub struct Head {
     bytes: [u8; Self::LONGEST],
     len: usize,
 }
@@ -77,26 +83,27 @@ impl Head {
         self.bytes[at..at + 2].copy_from_slice(&bytes);
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    /// As they stand in the frame.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
 
 impl Endpoints {
     /// The two ends; `None` when one is IPv4 and the other IPv6. IPv4-mapped addresses are IPv4.
-    pub(super) fn new(client: SocketAddr, listen: SocketAddr) -> Option<Self> {
+    pub fn new(client: SocketAddr, listen: SocketAddr) -> Option<Self> {
         let plain = |a: SocketAddr| SocketAddr::new(a.ip().to_canonical(), a.port());
         let (client, listen) = (plain(client), plain(listen));
         (client.is_ipv4() == listen.is_ipv4()).then_some(Self { client, listen })
     }
 
     /// Most payload of one TCP segment, in bytes.
-    pub(super) fn max_segment(&self) -> usize {
+    pub fn max_segment(&self) -> usize {
         self.max_ip_payload() - TCP_LEN
     }
 
     /// Most payload of one datagram, in bytes.
-    pub(super) fn max_datagram(&self) -> usize {
+    pub fn max_datagram(&self) -> usize {
         self.max_ip_payload() - UDP_LEN
     }
 
@@ -107,7 +114,7 @@ impl Endpoints {
 
     /// The headers of `segment`, whose payload and cut together do not exceed
     /// [`Self::max_segment`].
-    pub(super) fn tcp(&self, direction: Direction, segment: &Segment<'_>) -> Head {
+    pub fn tcp(&self, direction: Direction, segment: &Segment<'_>) -> Head {
         let options = if segment.syn { SYN_OPTIONS_LEN } else { 0 };
         let len = TCP_LEN + options + segment.payload.len() + segment.cut;
         let (mut head, from, to) = self.begin(direction, TCP, len);
@@ -140,7 +147,7 @@ impl Endpoints {
 
     /// The headers of a datagram, whose payload and cut together do not exceed
     /// [`Self::max_datagram`].
-    pub(super) fn udp(&self, direction: Direction, payload: &[u8], cut: usize) -> Head {
+    pub fn udp(&self, direction: Direction, payload: &[u8], cut: usize) -> Head {
         let len = UDP_LEN + payload.len() + cut;
         let (mut head, from, to) = self.begin(direction, UDP, len);
         let begin = head.len;
