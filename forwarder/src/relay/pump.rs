@@ -38,16 +38,31 @@ pub(crate) struct Pump {
     flow: Flow,
     hand: Hand,
     nagle: Nagle,
+    silence: Silence,
 }
 
+/// Most bytes that are one segment on every path, whose packets have 576 bytes at least (RFC 1122).
+const ONE_SEGMENT: usize = 536;
+
 /// Whether the receiver's kernel holds back small segments (Nagle's algorithm) until what was sent
-/// before them is acknowledged. It makes no difference to the first write of a connection, and many
+/// before them is acknowledged. It makes no difference to a first write of one segment, and many
 /// connections have no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Nagle {
     OnAndUnused,
     On,
     Off,
+}
+
+/// How sure it is that a sender we wait for has nothing. A short read says so, except where it ended
+/// at the mark of urgent data (tcp(7)): no event tells of what lies behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    /// Nothing was read yet, or nobody had anything when it was asked again.
+    Sure,
+    Assumed,
+    /// The sender is to be read though no event says that it has something.
+    Doubted,
 }
 
 /// What a direction works with.
@@ -72,14 +87,30 @@ enum Hand {
 impl Pump {
     /// The direction up: its receiver is a socket of ours with no options set.
     pub(crate) fn to_target(route: Route) -> Self {
-        let (direction, nagle) = (Direction::Up, Nagle::OnAndUnused);
-        Self { direction, flow: Flow::new(route), hand: Hand::Empty, nagle }
+        Self::new(Direction::Up, route, Nagle::OnAndUnused)
     }
 
     /// The direction down: its receiver has its listener's options.
     pub(crate) fn to_client(route: Route) -> Self {
-        let (direction, nagle) = (Direction::Down, Nagle::Off);
-        Self { direction, flow: Flow::new(route), hand: Hand::Empty, nagle }
+        Self::new(Direction::Down, route, Nagle::Off)
+    }
+
+    fn new(direction: Direction, route: Route, nagle: Nagle) -> Self {
+        let (flow, hand, silence) = (Flow::new(route), Hand::Empty, Silence::Sure);
+        Self { direction, flow, hand, nagle, silence }
+    }
+
+    /// Whether the sender should be asked again some time if no event comes.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.silence == Silence::Assumed
+    }
+
+    /// Asks the sender at the next poll, event or not, if its silence was only assumed.
+    pub(crate) fn doubt(&mut self) {
+        if self.is_unsure() && self.flow.step() == Step::AwaitReadable {
+            self.silence = Silence::Doubted;
+            self.flow.handle(Outcome::Doubted);
+        }
     }
 
     /// Whether a reset of the sender would show by itself.
@@ -143,13 +174,18 @@ impl Pump {
     fn read(&mut self, side: Side<'_>) -> Result<Outcome, Halt> {
         let mut buffer = side.thread.buffers.take(side.tcp.buffer_bytes);
         let mut bytes = 0;
-        let read = side.from.try_io(Interest::READABLE, || {
+        let mut receive = || {
             bytes = retry_on_intr(|| recv(side.from, &mut *buffer, RecvFlags::empty()))?.0;
             // A short read has emptied the socket: it need not be asked again to know that it would
             // block. The runtime keeps in mind that the sender has closed, if it has.
             if (1..buffer.len()).contains(&bytes) { Err(blocks()) } else { Ok(()) }
-        });
+        };
+        let read = match mem::replace(&mut self.silence, Silence::Sure) {
+            Silence::Doubted => receive(),
+            Silence::Sure | Silence::Assumed => side.from.try_io(Interest::READABLE, receive),
+        };
         if bytes > 0 {
+            self.silence = Silence::Assumed;
             side.meter.received(self.direction, &buffer[..bytes], side.now);
             self.hand = Hand::Buffer { buffer, next: 0 };
             return Ok(Outcome::Received { bytes, drained: read.is_err() });
@@ -163,7 +199,7 @@ impl Pump {
     }
 
     fn write(&mut self, side: Side<'_>, held: usize) -> Result<Outcome, Halt> {
-        self.send_small_segments_at_once(side.to);
+        self.send_small_segments_at_once(side.to, held);
         let Hand::Buffer { buffer, next } = &mut self.hand else {
             return Err(Halt::WriteFailed(0));
         };
@@ -184,10 +220,11 @@ impl Pump {
         Ok(Outcome::Moved(bytes))
     }
 
-    fn send_small_segments_at_once(&mut self, to: &TcpStream) {
+    /// To be called before each write, of so many `bytes`.
+    fn send_small_segments_at_once(&mut self, to: &TcpStream, bytes: usize) {
         self.nagle = match self.nagle {
-            Nagle::OnAndUnused => Nagle::On,
-            Nagle::On => {
+            Nagle::OnAndUnused if bytes <= ONE_SEGMENT => Nagle::On,
+            Nagle::OnAndUnused | Nagle::On => {
                 if let Err(error) = to.set_nodelay(true) {
                     tracing::trace!(%error, "small segments wait for acknowledgements");
                 }
@@ -224,7 +261,10 @@ impl Pump {
                 side.meter.received_in_pipe(self.direction, bytes, side.now);
                 Ok(Outcome::Received { bytes, drained: false })
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Outcome::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.silence = Silence::Assumed;
+                Ok(Outcome::Nothing)
+            }
             Err(error) if is_denial(&error) => {
                 side.thread.shared.counters.splice_denied.store(1, Ordering::Relaxed);
                 Ok(Outcome::Denied)
@@ -239,7 +279,7 @@ impl Pump {
     }
 
     fn drain(&mut self, side: Side<'_>, bytes: usize) -> Result<Outcome, Halt> {
-        self.send_small_segments_at_once(side.to);
+        self.send_small_segments_at_once(side.to, bytes);
         let Hand::Pipe(pipe) = &self.hand else { return Err(Halt::WriteFailed(0)) };
         match side.to.try_io(Interest::WRITABLE, || pipe.drain(side.to, bytes)) {
             Ok(bytes) => {
@@ -283,4 +323,20 @@ fn is_denial(error: &io::Error) -> bool {
 /// The error number; 0 for an error that the kernel did not give.
 pub(crate) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_long_first_write_waits_for_no_acknowledgement() {
+        for (writes, expected) in [(&[ONE_SEGMENT][..], false), (&[1, 1], true), (&[2000], true)] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let to = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut pump = Pump::to_target(Route::Adaptive);
+            writes.iter().for_each(|&bytes| pump.send_small_segments_at_once(&to, bytes));
+            assert_eq!(to.nodelay().unwrap(), expected, "{writes:?}");
+        }
+    }
 }

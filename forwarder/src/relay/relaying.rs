@@ -59,6 +59,10 @@ impl Relaying {
     pub(super) fn poll(&mut self, mut parts: Parts<'_>, cx: &mut Context<'_>) -> Poll<End> {
         // One reading of the clock for all that this poll moves.
         let now = parts.thread.shared.clock.now();
+        let is_due = self.patience.is_over();
+        if is_due {
+            Direction::BOTH.iter().for_each(|&direction| self.pumps[direction].doubt());
+        }
         for direction in [Direction::Up, Direction::Down] {
             if parts.machine.is_finished(direction) {
                 continue;
@@ -72,12 +76,12 @@ impl Relaying {
                 return Poll::Ready(end);
             }
         }
-        let is_due = self.patience.is_over();
         if is_due && !self.is_settled {
             self.is_settled = true;
             find_the_dead(parts.target, parts.tcp);
         }
-        let mut waits = !self.is_settled;
+        let mut waits =
+            !self.is_settled || Direction::BOTH.iter().any(|&d| self.pumps[d].is_unsure());
         for direction in [Direction::Up, Direction::Down] {
             match self.poll_watch(direction, &parts, is_due, cx) {
                 Poll::Ready(Some(errno)) => {

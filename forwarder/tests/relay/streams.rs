@@ -45,7 +45,8 @@ fn streams_survive_random_stalls_and_reads_of_one_byte(mode: Mode) {
     }
     let counters = stage.scene.counters();
     assert_eq!(counters.splice_denied.load(Relaxed), u64::from(mode == Mode::Denied));
-    assert_eq!(counters.pipes_refused.load(Relaxed) > 0, mode == Mode::OnePipe);
+    // Whether both directions want the one pipe at the same time is a matter of chance.
+    assert!(mode == Mode::OnePipe || counters.pipes_refused.load(Relaxed) == 0);
     until("all pipes are back", || counters.pipes_in_use.load(Relaxed) == 0);
     let rows = stage.scene.finish();
     let session = &rows.sessions[0];

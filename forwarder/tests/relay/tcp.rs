@@ -1,6 +1,6 @@
 //! TCP sessions through the relay, over real loopback connections.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read as _, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -423,6 +423,24 @@ fn what_is_left_after_the_drain_is_reset_and_accounted_as_drained() {
     assert_eq!(read_to_end(&mut server), Err(ErrorKind::ConnectionReset));
     assert_eq!(end_of(&rows.sessions[0]), ["drained", "drain", "none", "rst", "rst"]);
     assert_eq!(bytes_of(&rows.sessions[0]), [8, 8, 0, 0]);
+}
+
+#[test]
+fn bytes_behind_an_urgent_one_arrive_though_nothing_follows_them() {
+    use rustix::net::{SendFlags, send};
+    let target = tcp_target();
+    let scene = Scene::start(&one_service(Tcp, &[target.local_addr().unwrap()]));
+    let client = tcp_client(scene.address(0));
+    // All of it waits before the relay reads for the first time: it is still dialling.
+    send(&client, b"before!", SendFlags::OOB).unwrap();
+    send(&client, b"behind", SendFlags::empty()).unwrap();
+    let mut server = accept(&target);
+    let mut received = [0; 12];
+    server.read_exact(&mut received).unwrap();
+    // The urgent byte itself is no part of the stream (tcp(7)).
+    assert_eq!(&received, b"beforebehind");
+    drop((client, server));
+    assert_eq!(bytes_of(&scene.finish().sessions[0])[..2], [12, 12]);
 }
 
 // === helpers ===

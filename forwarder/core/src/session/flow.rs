@@ -53,7 +53,7 @@ pub enum Step {
     Drain(usize),
     /// Give the empty pipe back to the pool: [`Outcome::PipeReturned`].
     ReturnPipe,
-    /// Wait until the sender has something: [`Outcome::Ready`].
+    /// Wait until the sender has something: [`Outcome::Ready`], [`Outcome::Doubted`].
     AwaitReadable,
     /// Wait until the receiver takes something: [`Outcome::Ready`].
     AwaitWritable,
@@ -95,6 +95,8 @@ pub enum Outcome {
     Cleared(usize),
     /// What was waited for has come.
     Ready,
+    /// The sender has been silent for a while, and may have been misheard.
+    Doubted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,6 +239,11 @@ impl Flow {
                 Next::Finish => State::Finished,
             },
             (State::AwaitReadable | State::AwaitRoom { held: 0 }, Outcome::Ready) => self.receive(),
+            (State::AwaitReadable, Outcome::Doubted) => {
+                // splice(2) never passes the mark of urgent data; a read does.
+                self.copy_for(SUSTAINED_BYTES);
+                State::Read
+            }
             (State::AwaitRoom { held }, Outcome::Ready) => State::Clear { held },
             (State::AwaitWritable(Held::Buffer { held, drained }), Outcome::Ready) => {
                 State::Write { held, drained }
@@ -305,7 +312,7 @@ mod tests {
 
     use super::*;
 
-    const OUTCOMES: [Outcome; 16] = [
+    const OUTCOMES: [Outcome; 17] = [
         Outcome::Received { bytes: 100, drained: true },
         Outcome::Received { bytes: 100, drained: false },
         Outcome::Received { bytes: LARGE_BYTES, drained: false },
@@ -322,6 +329,7 @@ mod tests {
         Outcome::Cleared(0),
         Outcome::Cleared(60),
         Outcome::Ready,
+        Outcome::Doubted,
     ];
 
     fn flow_in(state: State, splices: bool) -> Flow {
