@@ -87,7 +87,6 @@ pub(crate) fn udp(target: SocketAddr) -> Result<AsyncFd<Socket>, DialFailure> {
             Some(Protocol::UDP),
         )?;
         forwarder_sys::option::allow_fragments(&socket, target.ip())?;
-        forwarder_sys::option::tell_drops(&socket)?;
         enlarge_receive_buffer(&socket, UDP_RECEIVE_BUFFER)?;
         socket.connect(&target.into())?;
         watch(socket, Interest::READABLE)

@@ -159,9 +159,11 @@ fn open(transport: Transport, address: SocketAddr, tcp: &Tcp) -> io::Result<Sock
             socket.listen(BACKLOG)?;
         }
         Transport::Udp => {
-            forwarder_sys::option::enable_packet_info(&socket, address.ip())?;
+            // A socket with one address needs no telling which one was spoken to.
+            if address.ip().is_unspecified() {
+                forwarder_sys::option::enable_packet_info(&socket, address.ip())?;
+            }
             forwarder_sys::option::allow_fragments(&socket, address.ip())?;
-            forwarder_sys::option::tell_drops(&socket)?;
             dial::enlarge_receive_buffer(&socket, UDP_RECEIVE_BUFFER)?;
             socket.bind(&address.into())?;
         }

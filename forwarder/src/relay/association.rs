@@ -293,9 +293,11 @@ impl Carrier {
     /// Counts a batch of replies.
     fn received(&self, association: &Association, batch: &Batch) {
         let shared = &self.desk.thread.shared;
-        association.drops.told(batch, &shared.account);
-        let volley = Volley::of(batch, first_bits(batch.len()));
         let now = shared.clock.now();
+        if let Some(target) = association.target.get() {
+            association.drops.look(target.get_ref(), now, &shared.account);
+        }
+        let volley = Volley::of(batch, first_bits(batch.len()));
         association.meter.received_datagrams(Direction::Down, volley.left(), now);
     }
 

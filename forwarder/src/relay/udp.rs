@@ -46,7 +46,7 @@ const ASSOCIATION_DESCRIPTORS: usize = 1;
 pub(crate) struct Key {
     /// The client's end.
     pub(crate) peer: SocketAddr,
-    /// Our end, as the client addressed it. `None`: the kernel did not tell.
+    /// Our end, as the client addressed it. `None`: the listener has only one.
     pub(crate) local: Option<Local>,
 }
 
@@ -136,8 +136,9 @@ impl Desk {
         let mut batch = self.thread.batches.lend();
         match batch.receive_from(self.socket()) {
             Ok(received) => {
-                self.drops.told(&batch, &self.thread.shared.account);
-                self.sort(&batch);
+                let at = self.thread.shared.clock.now();
+                self.drops.look(self.socket(), at, &self.thread.shared.account);
+                self.sort(&batch, at);
                 received < BATCH
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
@@ -150,8 +151,7 @@ impl Desk {
     }
 
     /// Gives each client's datagrams of a batch to its association.
-    fn sort(self: &Rc<Self>, batch: &Batch) {
-        let at = self.thread.shared.clock.now();
+    fn sort(self: &Rc<Self>, batch: &Batch, at: Instant) {
         let len = batch.len();
         let keys: [Option<Key>; BATCH] =
             std::array::from_fn(|index| if index < len { key(batch, index) } else { None });

@@ -46,15 +46,6 @@ pub fn force_receive_buffer(socket: impl AsFd, bytes: c_int) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
 }
 
-/// Makes received datagrams carry how many the queue has dropped since the socket was opened, once
-/// it has dropped one (socket(7) `SO_RXQ_OVFL`).
-///
-/// # Errors
-/// What setsockopt(2) gives.
-pub fn tell_drops(socket: impl AsFd) -> io::Result<()> {
-    set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)
-}
-
 /// How many datagrams the queue has dropped since the socket was opened, modulo 2^32
 /// (`SO_MEMINFO`, Linux 4.12).
 ///

@@ -21,18 +21,8 @@ const fn align(len: usize) -> usize {
     len.next_multiple_of(size_of::<usize>())
 }
 
-/// What came beside a datagram.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Beside {
-    /// The address it was sent to.
-    pub(super) local: Option<Local>,
-    /// Datagrams that the socket's queue had dropped when this one came.
-    pub(super) drops: Option<u32>,
-}
-
-/// Reads the control messages in `bytes`.
-pub(super) fn read(mut bytes: &[u8]) -> Beside {
-    let mut beside = Beside::default();
+/// The address that a datagram was sent to, if it is among the control messages in `bytes`.
+pub(super) fn read(mut bytes: &[u8]) -> Option<Local> {
     while bytes.len() >= HEADER_LEN {
         let len = usize::from_ne_bytes(at(bytes, offset_of!(libc::cmsghdr, cmsg_len)));
         let level = i32::from_ne_bytes(at(bytes, offset_of!(libc::cmsghdr, cmsg_level)));
@@ -42,7 +32,7 @@ pub(super) fn read(mut bytes: &[u8]) -> Beside {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) if data.len() >= size_of::<libc::in_pktinfo>() => {
                 // The address that is ours, also where the datagram was sent to a broadcast one.
                 let ip: [u8; 4] = at(data, offset_of!(libc::in_pktinfo, ipi_spec_dst));
-                beside.local = Some(Local::new(Ipv4Addr::from(ip).into()));
+                return Some(Local::new(Ipv4Addr::from(ip).into()));
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
                 if data.len() >= size_of::<libc::in6_pktinfo>() =>
@@ -52,16 +42,13 @@ pub(super) fn read(mut bytes: &[u8]) -> Beside {
                 let interface = at(data, offset_of!(libc::in6_pktinfo, ipi6_ifindex));
                 let interface =
                     if ip.is_unicast_link_local() { u32::from_ne_bytes(interface) } else { 0 };
-                beside.local = Some(Local { ip: ip.into(), interface });
-            }
-            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if data.len() >= size_of::<u32>() => {
-                beside.drops = Some(u32::from_ne_bytes(at(data, 0)));
+                return Some(Local { ip: ip.into(), interface });
             }
             _ => {}
         }
         bytes = bytes.get(align(len)..).unwrap_or_default();
     }
-    beside
+    None
 }
 
 /// Control messages to go with a datagram.
@@ -134,21 +121,21 @@ mod tests {
         let second = unsafe { libc::CMSG_SPACE(size_of::<u16>() as u32) };
         assert_eq!(writer.len, (first + second) as usize);
         let written = &writer.control.0[..writer.len];
-        assert_eq!(read(written).local, Some(Local::new("::1".parse().unwrap())));
+        assert_eq!(read(written), Some(Local::new("::1".parse().unwrap())));
     }
 
     #[test]
     fn a_cut_or_foreign_control_buffer_is_read_as_far_as_it_goes() {
         let mut writer = Writer::new();
-        writer.source(Local::new("127.0.0.2".parse().unwrap()));
         writer.push(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &7_u32.to_ne_bytes());
+        writer.source(Local::new("127.0.0.2".parse().unwrap()));
         let whole = &writer.control.0[..writer.len];
         let local = Some(Local::new("127.0.0.2".parse().unwrap()));
-        assert_eq!(read(whole), Beside { local, drops: Some(7) });
+        assert_eq!(read(whole), local);
         for len in 0..whole.len() {
             read(&whole[..len]);
         }
-        assert_eq!(read(&[0xff; CONTROL_LEN]), Beside::default());
-        assert_eq!(read(&[0; CONTROL_LEN]), Beside::default());
+        assert_eq!(read(&[0xff; CONTROL_LEN]), None);
+        assert_eq!(read(&[0; CONTROL_LEN]), None);
     }
 }

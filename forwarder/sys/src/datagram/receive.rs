@@ -144,7 +144,8 @@ impl Batch {
     /// There are not so many.
     pub fn source(&self, index: usize) -> Option<Source> {
         let peer = self.names[..self.len][index].read()?;
-        Some(Source { peer, local: self.beside(index).local })
+        let local = control::read(&self.controls[index].0[..self.heads[index].control_len]);
+        Some(Source { peer, local })
     }
 
     /// Whether a datagram was longer than there was room for.
@@ -153,17 +154,6 @@ impl Batch {
     /// There are not so many.
     pub fn is_truncated(&self, index: usize) -> bool {
         self.heads[..self.len][index].truncated
-    }
-
-    /// Datagrams that the socket's queue had dropped since it was opened when the last one of this
-    /// batch came, modulo 2^32. `None`: none, or the socket does not tell
-    /// ([`tell_drops`](crate::option::tell_drops)).
-    pub fn drops(&self) -> Option<u32> {
-        self.beside(self.len.checked_sub(1)?).drops
-    }
-
-    fn beside(&self, index: usize) -> control::Beside {
-        control::read(&self.controls[index].0[..self.heads[index].control_len])
     }
 }
 
