@@ -8,6 +8,7 @@ use bytes::{Buf as _, BytesMut};
 use schemas::wire::{Credit, Frame, FrameError, FrameKind, Reject, RejectCode};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::desk::Desk;
@@ -116,6 +117,9 @@ impl Lane {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return End::Gone(error.to_string()),
             }
+            // A socket that is never empty makes nothing above wait: the other lanes, the clock and
+            // whoever wants an end get their turn here.
+            yield_now().await;
         }
     }
 

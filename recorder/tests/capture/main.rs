@@ -9,4 +9,5 @@ mod controls;
 mod files;
 mod speaker;
 mod tshark;
+mod turns;
 mod whole;
