@@ -61,7 +61,7 @@ enum Silence {
     /// Nothing was read yet, or nobody had anything when it was asked again.
     Sure,
     Assumed,
-    /// The sender is to be read though no event says that it has something.
+    /// The sender is to be read, until it has nothing, though no event says that it has something.
     Doubted,
 }
 
@@ -102,12 +102,12 @@ impl Pump {
 
     /// Whether the sender should be asked again some time if no event comes.
     pub(crate) fn is_unsure(&self) -> bool {
-        self.silence == Silence::Assumed
+        self.silence == Silence::Assumed && self.flow.step() == Step::AwaitReadable
     }
 
     /// Asks the sender at the next poll, event or not, if its silence was only assumed.
     pub(crate) fn doubt(&mut self) {
-        if self.is_unsure() && self.flow.step() == Step::AwaitReadable {
+        if self.is_unsure() {
             self.silence = Silence::Doubted;
             self.flow.handle(Outcome::Doubted);
         }
@@ -173,24 +173,28 @@ impl Pump {
 
     fn read(&mut self, side: Side<'_>) -> Result<Outcome, Halt> {
         let mut buffer = side.thread.buffers.take(side.tcp.buffer_bytes);
-        let mut bytes = 0;
+        let (mut bytes, mut asked) = (0, false);
+        let doubted = self.silence == Silence::Doubted;
         let mut receive = || {
+            asked = true;
             bytes = retry_on_intr(|| recv(side.from, &mut *buffer, RecvFlags::empty()))?.0;
             // A short read has emptied the socket: it need not be asked again to know that it would
             // block. The runtime keeps in mind that the sender has closed, if it has.
             if (1..buffer.len()).contains(&bytes) { Err(blocks()) } else { Ok(()) }
         };
-        let read = match mem::replace(&mut self.silence, Silence::Sure) {
-            Silence::Doubted => receive(),
-            Silence::Sure | Silence::Assumed => side.from.try_io(Interest::READABLE, receive),
-        };
+        let read = if doubted { receive() } else { side.from.try_io(Interest::READABLE, receive) };
         if bytes > 0 {
-            self.silence = Silence::Assumed;
+            if read.is_err() {
+                self.silence = Silence::Assumed;
+            }
             side.meter.received(self.direction, &buffer[..bytes], side.now);
             self.hand = Hand::Buffer { buffer, next: 0 };
             return Ok(Outcome::Received { bytes, drained: read.is_err() });
         }
         side.thread.buffers.put(buffer);
+        if asked {
+            self.silence = Silence::Sure;
+        }
         match read {
             Ok(()) => Ok(Outcome::Ended),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Outcome::Nothing),
@@ -255,7 +259,13 @@ impl Pump {
 
     fn fill(&mut self, side: Side<'_>) -> Result<Outcome, Halt> {
         let Hand::Pipe(pipe) = &self.hand else { return Ok(Outcome::Denied) };
-        match side.from.try_io(Interest::READABLE, || pipe.fill(side.from)) {
+        let filled = match self.silence {
+            Silence::Doubted => pipe.fill(side.from),
+            Silence::Sure | Silence::Assumed => {
+                side.from.try_io(Interest::READABLE, || pipe.fill(side.from))
+            }
+        };
+        match filled {
             Ok(0) => Ok(Outcome::Ended),
             Ok(bytes) => {
                 side.meter.received_in_pipe(self.direction, bytes, side.now);

@@ -18,6 +18,8 @@ in_every_mode! {
     a_blocked_receiver_that_vanishes_resets_the_sender
     the_account_is_exact_whenever_nothing_moves
     a_receiver_that_never_reads_holds_up_nobody_else
+    what_lies_behind_an_urgent_byte_arrives_though_the_sender_has_finished
+    what_lies_behind_an_urgent_byte_arrives_though_the_sender_stays
 }
 
 fn streams_survive_random_stalls_and_reads_of_one_byte(mode: Mode) {
@@ -278,4 +280,41 @@ fn drain(stream: &mut TcpStream) -> Option<ErrorKind> {
             Err(error) => return Some(error.kind()),
         }
     }
+}
+
+fn what_lies_behind_an_urgent_byte_arrives_though_the_sender_has_finished(mode: Mode) {
+    behind_an_urgent_byte(mode, true);
+}
+
+fn what_lies_behind_an_urgent_byte_arrives_though_the_sender_stays(mode: Mode) {
+    behind_an_urgent_byte(mode, false);
+}
+
+fn behind_an_urgent_byte(mode: Mode, finishes: bool) {
+    use rustix::net::{SendFlags, send};
+    const BEFORE: usize = 1 << 20;
+    const BEHIND: usize = 600 << 10;
+    let target = tcp_target();
+    let stage = mode.start(target.local_addr().unwrap());
+    let mut client = tcp_client(stage.scene.address(0));
+    let mut server = accept(&target);
+    let payload = pattern(BEFORE + BEHIND);
+    // A flow that is sustained by now, in the modes that splice.
+    pass(&mut client, &mut server, &payload[..BEFORE]);
+    let rest = payload[BEFORE..].to_vec();
+    let sending = std::thread::spawn(move || {
+        // The urgent byte itself is no part of the stream (tcp(7)).
+        send(&client, b"!", SendFlags::OOB).unwrap();
+        client.write_all(&rest).unwrap();
+        if finishes {
+            client.shutdown(Shutdown::Write).unwrap();
+        }
+        client
+    });
+    let mut received = vec![0; BEHIND];
+    server.read_exact(&mut received).unwrap();
+    assert!(received == payload[BEFORE..]);
+    drop((sending.join().unwrap(), server));
+    let rows = stage.scene.finish();
+    assert_eq!(bytes_of(&rows.sessions[0])[..2], [(BEFORE + BEHIND) as i64; 2]);
 }

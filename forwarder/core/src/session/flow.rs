@@ -120,7 +120,6 @@ enum Next {
     Read,
     AwaitReadable,
     AwaitRoom,
-    Finish,
 }
 
 /// What a blocked receiver is owed.
@@ -215,7 +214,12 @@ impl Flow {
                 State::Clear { held: bytes }
             }
             (State::Fill, Outcome::Nothing) => State::ReturnPipe(Next::AwaitReadable),
-            (State::Fill, Outcome::Ended) => State::ReturnPipe(Next::Finish),
+            (State::Fill, Outcome::Ended) => {
+                // splice(2) also says so at the mark of urgent data once the sender has finished:
+                // a read passes the mark, or says the same.
+                self.copy_for(SUSTAINED_BYTES);
+                State::ReturnPipe(Next::Read)
+            }
             (State::Fill, Outcome::NoRoom) => State::ReturnPipe(Next::AwaitRoom),
             (State::Fill, Outcome::Denied) => {
                 self.never_splice();
@@ -236,7 +240,6 @@ impl Flow {
                 Next::Read => State::Read,
                 Next::AwaitReadable => State::AwaitReadable,
                 Next::AwaitRoom => State::AwaitRoom { held: 0 },
-                Next::Finish => State::Finished,
             },
             (State::AwaitReadable | State::AwaitRoom { held: 0 }, Outcome::Ready) => self.receive(),
             (State::AwaitReadable, Outcome::Doubted) => {
@@ -352,7 +355,6 @@ mod tests {
             (State::ReturnPipe(Next::Read), false),
             (State::ReturnPipe(Next::AwaitReadable), true),
             (State::ReturnPipe(Next::AwaitRoom), true),
-            (State::ReturnPipe(Next::Finish), true),
             (State::AwaitReadable, false),
             (State::AwaitReadable, true),
             (State::AwaitWritable(Held::Buffer { held: 100, drained: true }), false),
