@@ -258,10 +258,10 @@ impl Carrier {
     /// Relays a batch of replies. Gives whether none was left then.
     async fn replies(&self, association: &Association, target: &Socket) -> bool {
         let outlet = &self.desk.outlet;
-        let waited = outlet.is_blocked();
-        if waited {
-            Box::pin(outlet.opened()).await;
-        }
+        let _turn = match outlet.is_blocked() {
+            true => Some(Box::pin(outlet.opened()).await),
+            false => None,
+        };
         let thread = &self.desk.thread;
         let mut batch = thread.batches.lend();
         let drained = match batch.receive(target) {
@@ -283,9 +283,6 @@ impl Carrier {
                 break;
             }
             next = self.send_down(association, &batch, next);
-        }
-        if waited {
-            outlet.next();
         }
         drained
     }

@@ -31,16 +31,12 @@ impl Outlet {
         self.blocked.get()
     }
 
-    /// Waits until nobody waits for room. Whoever waited calls [`Outlet::next`] when it is done.
-    pub(crate) async fn opened(&self) {
+    /// Waits until nobody waits for room.
+    pub(crate) async fn opened(&self) -> Turn<'_> {
         while self.blocked.get() {
             self.opened.notified().await;
         }
-    }
-
-    /// Lets the next of those who waited go.
-    pub(crate) fn next(&self) {
-        self.opened.notify_one();
+        Turn { outlet: self }
     }
 
     /// Waits until `socket` has room; meanwhile the outlet is blocked.
@@ -58,6 +54,18 @@ impl Outlet {
     }
 }
 
+/// The turn of one who waited. Dropped, it is that of the next.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    outlet: &'a Outlet,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.outlet.opened.notify_one();
+    }
+}
+
 struct Blocking<'a> {
     outlet: &'a Outlet,
 }
@@ -65,6 +73,24 @@ struct Blocking<'a> {
 impl Drop for Blocking<'_> {
     fn drop(&mut self) {
         self.outlet.blocked.set(false);
-        self.outlet.next();
+        self.outlet.opened.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waited_and_has_nothing_to_send_lets_the_next_go() {
+        let outlet = Outlet::default();
+        outlet.blocked.set(true);
+        let blocking = Blocking { outlet: &outlet };
+        // Each drops its turn at once, as one does whose target has nothing after all.
+        let pass = async || drop(outlet.opened().await);
+        let mut all = std::pin::pin!(async { tokio::join!(pass(), pass(), pass()) });
+        assert!(timeout(Duration::ZERO, all.as_mut()).await.is_err());
+        drop(blocking);
+        timeout(PATIENCE, all).await.expect("nobody is forgotten");
     }
 }
