@@ -87,8 +87,9 @@ impl SessionCapture {
     }
 
     fn has_room(&mut self) -> bool {
-        let is_open = self.inlet.shared.is_open() || !self.waits();
-        is_open && self.inlet.fifo.level.has_room() && self.announce()
+        // A lane that was closed meanwhile makes no room any more.
+        !self.waits()
+            || self.inlet.shared.is_open() && self.inlet.fifo.level.has_room() && self.announce()
     }
 
     /// Whether payload may stay in a pipe: [`SessionCapture::spliced`] will find a pipe of the
