@@ -86,10 +86,11 @@ impl CounterTable {
     pub fn live(&self) -> impl Iterator<Item = LiveSession> {
         let words = self.words();
         (0..self.free.touched()).filter_map(move |slot| {
-            let open = words.state(slot).load(Ordering::Acquire) == state::OPEN;
-            open.then(|| SlotView::new(words, slot).live())
-                // It may have ended, and another begun, while it was read.
-                .filter(|_| words.state(slot).load(Ordering::Acquire) == state::OPEN)
+            let is_open = || words.state(slot).load(Ordering::Acquire) == state::OPEN;
+            let session = is_open().then(|| SlotView::new(words, slot).live())?;
+            // It may have ended, and another begun, while it was read.
+            let number = SlotView::new(words, slot).number();
+            (is_open() && number == session.number).then_some(session)
         })
     }
 }
