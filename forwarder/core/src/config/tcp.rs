@@ -1,6 +1,7 @@
 //! `[tcp]`: how relayed connections treat their networks.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemas::config::{Findings, Refusal, duration, show_duration, show_size, size};
@@ -15,9 +16,12 @@ const MAX_NAME_BYTES: usize = 15;
 const MAX_KEEPALIVE: Duration = Duration::from_hours(9);
 /// Longest `user_timeout`.
 const MAX_USER_TIMEOUT: Duration = Duration::from_hours(24);
-/// What `buffer` and `pipe` may be, in bytes. An unprivileged process gets no pipe beyond
-/// `fs.pipe-max-size`, which is 1 MiB unless somebody changed it.
-const BLOCK_BYTES: std::ops::RangeInclusive<u64> = (4 << 10)..=(1 << 20);
+/// What `buffer` may be, in bytes.
+const BUFFER_BYTES: RangeInclusive<u64> = (4 << 10)..=(1 << 20);
+/// What `pipe` may be, in bytes: a smaller one moves less at a time than a buffer does, and an
+/// unprivileged process gets none beyond `fs.pipe-max-size`, which is 1 MiB unless somebody changed
+/// it.
+const PIPE_BYTES: RangeInclusive<u64> = (64 << 10)..=(1 << 20);
 /// Probes without an answer after which a peer is dead.
 const PROBES: u32 = 4;
 
@@ -108,8 +112,8 @@ impl Raw {
             keepalive: keys.text("keepalive", "60s", findings, |text| seconds(text, MAX_KEEPALIVE)),
             user_timeout: keys
                 .text("user_timeout", "30s", findings, |text| seconds(text, MAX_USER_TIMEOUT)),
-            buffer: keys.text("buffer", "64 KiB", findings, block),
-            pipe: keys.text("pipe", "256 KiB", findings, block),
+            buffer: keys.text("buffer", "64 KiB", findings, |text| within(text, &BUFFER_BYTES)),
+            pipe: keys.text("pipe", "1 MiB", findings, |text| within(text, &PIPE_BYTES)),
         };
         keys.finish(findings);
         raw
@@ -204,13 +208,13 @@ fn seconds(text: &str, longest: Duration) -> Result<Duration, Refusal> {
 }
 
 /// The size of a buffer or a pipe.
-fn block(text: &str) -> Result<u64, Refusal> {
+fn within(text: &str, range: &RangeInclusive<u64>) -> Result<u64, Refusal> {
     let bytes = size(text)?;
-    if BLOCK_BYTES.contains(&bytes) {
+    if range.contains(&bytes) {
         return Ok(bytes);
     }
-    let (smallest, largest) = (show_size(*BLOCK_BYTES.start()), show_size(*BLOCK_BYTES.end()));
-    let what = if bytes < *BLOCK_BYTES.start() { "small" } else { "large" };
+    let (smallest, largest) = (show_size(*range.start()), show_size(*range.end()));
+    let what = if bytes < *range.start() { "small" } else { "large" };
     let help = format!("write a size from \"{smallest}\" to \"{largest}\"");
     Err(Refusal::new(format!("{text:?} is too {what}"), help))
 }
