@@ -4,7 +4,7 @@ use std::env;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -18,6 +18,9 @@ const DEBIAN: [(&str, &[&str]); 3] = [
 ];
 /// Asked by Debian's packages whether a service may be started.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// How the file begins when we wrote it.
+const OURS: &[u8] =
+    b"#!/bin/sh\n# Weir's comparison of relays installs packages without starting services.\n";
 
 const REALM: &str = "realm is not in PATH, and not in Debian. To compare with it, please type: \
     cargo install --git https://github.com/zhboner/realm --tag v2.9.4 --no-default-features \
@@ -80,10 +83,11 @@ fn found(program: &str) -> bool {
 /// Installs packages without letting their services start, now or at the next boot.
 fn apt_get(packages: &[&str], services: &[&str]) -> Result<()> {
     eprintln!("bench: installing {}", packages.join(" "));
-    // Somebody else's policy stays as it is.
-    let own_policy = !Path::new(POLICY).exists();
+    // Somebody else's policy stays as it is; one that an interrupted run left behind is ours.
+    let own_policy =
+        !Path::new(POLICY).exists() || fs::read(POLICY).is_ok_and(|text| text.starts_with(OURS));
     if own_policy {
-        fs::write(POLICY, "#!/bin/sh\nexit 101\n")
+        fs::write(POLICY, policy(process::id()))
             .and_then(|()| fs::set_permissions(POLICY, Permissions::from_mode(0o755)))
             .with_context(|| format!("cannot write {POLICY}"))?;
     }
@@ -92,7 +96,7 @@ fn apt_get(packages: &[&str], services: &[&str]) -> Result<()> {
     if own_policy {
         fs::remove_file(POLICY).with_context(|| format!("cannot remove {POLICY}"))?;
     }
-    done?;
+    // What a failed installation left half done may have services too.
     let disable = Command::new("systemctl")
         .arg("disable")
         .args(services)
@@ -102,7 +106,14 @@ fn apt_get(packages: &[&str], services: &[&str]) -> Result<()> {
         .status();
     // Without systemd nothing starts them at boot.
     drop(disable);
-    Ok(())
+    done
+}
+
+/// Forbids services to start for as long as the process lives: a run that is interrupted leaves the
+/// file behind, but not the ban.
+fn policy(process: u32) -> Vec<u8> {
+    let rule = format!("kill -0 {process} 2>/dev/null && exit 101\nexit 0\n");
+    [OURS, rule.as_bytes()].concat()
 }
 
 fn apt(arguments: &[&str]) -> Result<()> {
@@ -121,4 +132,23 @@ fn apt(arguments: &[&str]) -> Result<()> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_may_start_again_once_the_installing_process_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy-rc.d");
+        let answer = |process| {
+            fs::write(&path, policy(process)).unwrap();
+            Command::new("sh").arg(&path).status().unwrap().code()
+        };
+        assert_eq!(answer(process::id()), Some(101));
+        let mut gone = Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        assert_eq!(answer(gone.id()), Some(0));
+    }
 }
