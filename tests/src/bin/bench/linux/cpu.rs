@@ -1,9 +1,10 @@
 //! The CPU time of processes, from the scheduler's own clock.
 //!
 //! `/proc/<pid>/task/<tid>/schedstat` counts nanoseconds, but forgets threads that ended.
-//! `/proc/<pid>/stat` remembers them, in steps of 10 ms; it is asked only when a thread has gone.
+//! `/proc/<pid>/stat` remembers them, in steps of 10 ms; it decides only when a thread has gone, one
+//! that neither look saw included.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// `USER_HZ` is 100 on every architecture that Linux runs on today.
 const NS_PER_TICK: u64 = 10_000_000;
+/// By how much the difference of two looks at a process may exceed the truth: user and system time
+/// are rounded down apart.
+const ROUNDING_TICKS: u64 = 2;
 /// How long the relay must do nothing to count as done.
 const PAUSE: Duration = Duration::from_millis(20);
 /// What its timers may use in that time.
@@ -51,11 +55,16 @@ impl Cpu {
 
     /// Nanoseconds between `earlier` and this.
     pub(super) fn since(&self, earlier: &Self) -> u64 {
+        let ticks = self.ticks.saturating_sub(earlier.ticks);
         let gone = earlier.threads.keys().any(|thread| !self.threads.contains_key(thread));
         if gone {
-            return self.ticks.saturating_sub(earlier.ticks) * NS_PER_TICK;
+            return ticks * NS_PER_TICK;
         }
-        self.used(earlier).map(|(_, ns)| ns).sum()
+        let seen = self.used(earlier).map(|(_, ns)| ns).sum();
+        let processes: BTreeSet<u32> = self.threads.keys().map(|(process, _)| *process).collect();
+        let sure = ticks.saturating_sub(ROUNDING_TICKS * processes.len() as u64) * NS_PER_TICK;
+        // Threads came and went between the looks.
+        if sure > seen { ticks * NS_PER_TICK } else { seen }
     }
 
     /// The same by the names of threads; those that differ in a number alone are one.
@@ -178,6 +187,15 @@ mod tests {
         let before = cpu(&[(7, "data-0", 100), (8, "lookup", 100)], 10);
         let after = cpu(&[(7, "data-0", 150)], 13);
         assert_eq!(after.since(&before), 30_000_000);
+    }
+
+    #[test]
+    fn a_thread_that_came_and_went_between_two_looks_counts() {
+        let before = cpu(&[(7, "data-0", 100)], 10);
+        let rounding = cpu(&[(7, "data-0", 150)], 12);
+        assert_eq!(rounding.since(&before), 50);
+        let more = cpu(&[(7, "data-0", 150)], 14);
+        assert_eq!(more.since(&before), 40_000_000);
     }
 
     #[test]
