@@ -1,13 +1,17 @@
 //! The comparison of relays runs, and counts right.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use e2e_tests::binary;
-use e2e_tests::process::Process;
+use e2e_tests::process::{self, Process};
 use e2e_tests::wait;
 use serde_json::Value;
+
+/// A user who may nothing.
+const NOBODY: u32 = 65_534;
 
 /// Whether this machine lets us have network namespaces.
 fn namespaces() -> bool {
@@ -37,7 +41,8 @@ fn relays_are_compared_and_the_account_agrees_with_the_clients() {
     let out = tempfile::tempdir().unwrap();
     let tests = "idle,conn,rr32,bulk8-up,bulk8-down,udp";
     let arguments = ["--rounds=1", "--seconds=0.05", "--idle=20", "--profile=reno"];
-    let arguments = [&arguments[..], &["--relay=direct,weir", "--only", tests]].concat();
+    let arguments =
+        [&arguments[..], &["--relay=direct,weir,weir-capture", "--only", tests]].concat();
     let (fine, said) = bench(&arguments, out.path());
     assert!(fine, "{said}");
 
@@ -56,9 +61,28 @@ fn relays_are_compared_and_the_account_agrees_with_the_clients() {
     }
     assert!(of("bulk8-up", "cpu-per-gb", "weir").unwrap() > 0.0, "{said}");
     assert!(of("bulk8-down", "gbit-per-s", "direct").unwrap() > 0.0, "{said}");
+    for test in ["bulk8-up", "bulk8-down"] {
+        assert!(of(test, "cpu-per-gb", "weir-capture").unwrap() > 0.0, "{test}: {said}");
+    }
     assert!((2.0..2.5).contains(&of("idle", "fds-per-session", "weir").unwrap()), "{said}");
     let table = std::fs::read_to_string(out.path().join("bench.md")).unwrap();
     assert!(table.contains("| bulk8-up "), "{table}");
+}
+
+#[test]
+fn without_root_it_says_what_to_type() {
+    let mut command = Command::new(binary::path("bench"));
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY);
+    }
+    let Ok(Output { status, stderr, .. }) = process::try_output(&mut command) else {
+        eprintln!("skipped: other users may not run what was built here");
+        return;
+    };
+    let said = String::from_utf8_lossy(&stderr);
+    assert_eq!(status.code(), Some(77), "{said}");
+    let typed = said.trim_end().rsplit_once("sudo ").unwrap().1;
+    assert!(Path::new(typed).is_absolute(), "{said}");
 }
 
 #[test]

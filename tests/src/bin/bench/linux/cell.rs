@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::cpu;
@@ -112,6 +112,7 @@ impl Bench {
             Test::Bulk1Up | Test::Bulk8Up | Test::Bulk8Down => (seen.up + seen.down) as f64 / 1e9,
             _ => seen.turns as f64 / 1e6,
         };
+        ensure!(units > 0.0, "nothing came through");
         let mut figures = throughput(test, &mut seen);
         let mut threads = BTreeMap::new();
         if !processes.is_empty() {

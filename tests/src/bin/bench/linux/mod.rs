@@ -23,7 +23,7 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Child, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
@@ -40,8 +40,20 @@ const CELL_S: f64 = 1.5;
 /// What a test takes beside its time: waiting until the relay is quiet, before and after.
 const TEST_S: f64 = 0.3;
 
+/// The exit code of all our programs for what this user may not do.
+const PERMISSION: u8 = 77;
+
 pub(crate) fn main() -> ExitCode {
     let options = Options::parse();
+    if !options.cell && !rustix::process::geteuid().is_root() {
+        // What sudo calls PATH often lacks cargo, and so `sudo make bench` would end there.
+        let own = env::current_exe().unwrap_or_else(|_| "bench".into());
+        eprintln!(
+            "bench: it needs root, for network namespaces. Please type: sudo {}",
+            own.display()
+        );
+        return ExitCode::from(PERMISSION);
+    }
     let done = if options.cell { one_cell(&options) } else { all(&options) };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,10 +75,6 @@ fn one_cell(options: &Options) -> Result<()> {
 
 fn all(options: &Options) -> Result<()> {
     options.extent()?;
-    ensure!(
-        rustix::process::geteuid().is_root(),
-        "it needs root, for network namespaces. Please type: sudo make bench"
-    );
     let relays = peers::present(chosen(&options.relay), !options.no_install)?;
     let profiles = namespace::available(chosen(&options.profile))?;
     let cells = plan::cells(options.rounds, &relays, &chosen(&options.only), &profiles);
@@ -114,23 +122,55 @@ fn run(options: &Options, cells: &[Cell], tests: usize) -> Result<(Results, Vec<
         let name = format!("round {}, {}, {}", cell.round + 1, cell.relay, cell.profile);
         progress.set_message(name.clone());
         let arguments = options.of_cell(cell.relay, cell.profile, &cell.tests);
-        let mut child = namespace::start(&arguments)?;
-        let out = child.stdout.take().context("a cell's standard output is piped")?;
-        for line in BufReader::new(out).lines() {
-            let line = line.context("cannot read what a cell says")?;
-            match serde_json::from_str(&line).with_context(|| format!("a cell said {line:?}"))? {
-                Report::Began(test) => progress.set_message(format!("{name}, {test}")),
-                Report::Measured(measured) => {
-                    results.add(cell, measured);
-                    progress.inc(1);
-                }
+        let told = |report| match report {
+            Report::Began(test) => progress.set_message(format!("{name}, {test}")),
+            Report::Measured(measured) => {
+                results.add(cell, measured);
+                progress.inc(1);
             }
-        }
-        let status = child.wait().context("cannot wait for a cell")?;
-        if !status.success() {
-            broken.push(format!("{name}: {status}"));
+        };
+        if let Err(error) = namespace::start(&arguments).and_then(|child| listen(child, told)) {
+            broken.push(format!("{name}: {error:#}"));
         }
     }
     progress.finish_and_clear();
     Ok((results, broken))
+}
+
+/// Passes on what a cell says until it has ended.
+fn listen(mut child: Child, told: impl FnMut(Report)) -> Result<()> {
+    let out = child.stdout.take().context("a cell's standard output is piped")?;
+    let said = each_report(BufReader::new(out), told);
+    let status = child.wait().context("cannot wait for a cell")?;
+    ensure!(status.success(), "{status}");
+    said
+}
+
+/// A line that is no report is an error once all lines are read: the others count, and the cell
+/// never writes in vain.
+fn each_report(lines: impl BufRead, mut told: impl FnMut(Report)) -> Result<()> {
+    let mut done = Ok(());
+    for line in lines.lines() {
+        let line = line.context("cannot read what a cell says")?;
+        match serde_json::from_str(&line) {
+            Ok(report) => told(report),
+            Err(error) => done = Err(error).with_context(|| format!("a cell said {line:?}")),
+        }
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plan::Test;
+
+    #[test]
+    fn a_bad_line_costs_no_other() {
+        let mut told = Vec::new();
+        let lines = "{\"began\":\"conn\"}\n{\"measured\":null}\n{\"began\":\"udp\"}\n";
+        let error = each_report(lines.as_bytes(), |report| told.push(report)).unwrap_err();
+        assert_eq!(told, [Report::Began(Test::Conn), Report::Began(Test::Udp)]);
+        assert!(error.to_string().contains("measured"), "{error}");
+    }
 }

@@ -9,7 +9,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::net::sockopt;
 
-use super::{Seen, nanoseconds};
+use super::{PATIENCE, Seen, nanoseconds};
 
 const CLIENTS: u32 = 16;
 const SIZE: usize = 200;
@@ -28,7 +28,7 @@ struct Client {
     timed: Option<(u64, Instant)>,
 }
 
-/// Keeps `window` datagrams under way from each client for a while.
+/// Keeps `window` datagrams under way from each client for a while, once a first one has come back.
 ///
 /// # Errors
 /// A socket breaks, or no echo comes at all.
@@ -43,6 +43,7 @@ pub(in super::super) fn run(to: SocketAddr, window: u64, during: Duration) -> io
         epoll::add(&epoll, &socket, EventData::new_u64(number.into()), EventFlags::IN)?;
         clients.push(Client { socket, next: 0, expected: 0, timed: None });
     }
+    first_echo(to)?;
     let mut seen = Seen::default();
     let started = Instant::now();
     for client in &mut clients {
@@ -83,7 +84,28 @@ pub(in super::super) fn run(to: SocketAddr, window: u64, during: Duration) -> io
     // The last silence is ours, not the relay's.
     seen.took = started.elapsed().min(during + Duration::from_millis(5));
     seen.sent = clients.iter().map(|client| client.next).sum();
+    if seen.turns == 0 {
+        return Err(io::Error::other(format!("none of {} datagrams came back", seen.sent)));
+    }
     Ok(seen)
+}
+
+/// Waits until the relay echoes, on a socket whose late echoes confuse nobody.
+fn first_echo(to: SocketAddr) -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(SILENCE))?;
+    let started = Instant::now();
+    let mut last = None;
+    while started.elapsed() < PATIENCE {
+        socket.send(&[0x57; SIZE])?;
+        match socket.recv(&mut [0; SIZE]) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+    }
+    let last = last.map_or_else(String::new, |error| format!(": {error}"));
+    Err(io::Error::other(format!("no echo came from {to} in {} s{last}", PATIENCE.as_secs())))
 }
 
 impl Client {
@@ -129,5 +151,26 @@ impl Client {
             }
             self.expected = self.expected.max(number + 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_that_echoes_nothing_is_an_error() {
+        let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = silent.local_addr().unwrap();
+        let echoed_once = std::thread::spawn(move || {
+            silent.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut datagram = [0; SIZE];
+            let (len, client) = silent.recv_from(&mut datagram).unwrap();
+            silent.send_to(&datagram[..len], client).unwrap();
+            silent
+        });
+        let error = run(to, 1, Duration::from_millis(10)).unwrap_err();
+        drop(echoed_once.join().unwrap());
+        assert!(error.to_string().ends_with("datagrams came back"), "{error}");
     }
 }
