@@ -52,12 +52,6 @@ pub(super) fn ratio(
             [Some(1.0), Some(1.05), Some(0.80)]
         }
         (Relay::Weir, Profile::Reno, Test::Udp, Figure::CpuUs) => [None, Some(0.58), Some(0.60)],
-        (Relay::WeirCapture, Profile::Reno, Test::Bulk8Up, Figure::CpuPerGb) => {
-            [Some(2.0), None, None]
-        }
-        (Relay::WeirCapture, Profile::Reno, Test::Bulk8Up, Figure::GbitPerS) => {
-            [Some(0.65), None, None]
-        }
         _ => [None; 3],
     };
     let bound = match peer {
@@ -70,6 +64,25 @@ pub(super) fn ratio(
         Figure::GbitPerS => Goal::AtLeast(bound),
         _ => Goal::AtMost(bound),
     })
+}
+
+/// The same of the means of up and down with eight streams, which is what capturing is judged by: what
+/// HAProxy uses differs by direction.
+pub(super) fn mean_ratio(
+    profile: Profile,
+    figure: Figure,
+    ours: Relay,
+    peer: Relay,
+) -> Option<Goal> {
+    match (ours, profile, figure, peer) {
+        (Relay::WeirCapture, Profile::Reno, Figure::CpuPerGb, Relay::Haproxy) => {
+            Some(Goal::AtMost(2.0))
+        }
+        (Relay::WeirCapture, Profile::Reno, Figure::GbitPerS, Relay::Haproxy) => {
+            Some(Goal::AtLeast(0.65))
+        }
+        _ => None,
+    }
 }
 
 /// The figure of Weir itself that is to be reached.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread;
 
 use e2e_tests::binary;
 use jiff::Timestamp;
@@ -10,6 +9,7 @@ use serde::Serialize;
 
 use super::peers;
 use super::plan::Relay;
+use super::relays;
 
 /// The machine and what ran on it.
 #[derive(Debug, Clone, Serialize)]
@@ -36,7 +36,7 @@ impl Machine {
         Self {
             date: Timestamp::now().strftime("%Y-%m-%d").to_string(),
             cpu: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown".into()),
-            cores: thread::available_parallelism().map_or(1, Into::into),
+            cores: relays::threads(),
             memory_gib: (kib + (1 << 19)) >> 20,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             relays: relays.iter().filter_map(|&relay| version(relay)).collect(),
@@ -48,7 +48,8 @@ impl Machine {
         let relays: Vec<String> =
             self.relays.iter().map(|(name, version)| format!("{name} {version}")).collect();
         format!(
-            "{}: {} ({} cores), {} GiB, Linux {}; {}. Clients, targets and relay share the cores, over loopback.",
+            "{}: {} ({} cores), {} GiB, Linux {}; {}. Clients, targets and relay share the cores, over loopback; \
+             each relay has as many threads (nginx: workers) as there are cores.",
             self.date,
             self.cpu,
             self.cores,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::cell::Measured;
-use super::goals;
+use super::goals::{self, Goal};
 use super::machine::Machine;
 use super::plan::{Cell, Figure, Profile, Relay, Test};
 use super::statistics::Spread;
@@ -15,6 +15,9 @@ pub(super) type Line = (Profile, Test, Figure);
 
 /// Peers in the order of the columns.
 pub(super) const PEERS: [Relay; 3] = [Relay::Haproxy, Relay::Nginx, Relay::Realm];
+
+/// How the means of both directions with eight streams are called.
+pub(super) const MEAN: &str = "bulk8, mean of up and down";
 
 /// A value per round for each line and relay.
 #[derive(Debug, Default)]
@@ -52,6 +55,23 @@ impl Results {
         (peer.median != 0.0).then(|| ours.median / peer.median)
     }
 
+    /// The same of the means of both directions with eight streams.
+    pub(super) fn mean_ratio(
+        &self,
+        profile: Profile,
+        figure: Figure,
+        ours: Relay,
+        peer: Relay,
+    ) -> Option<f64> {
+        let mean = |relay: Relay| {
+            let [up, down] = [Test::Bulk8Up, Test::Bulk8Down]
+                .map(|test| Some(self.spread((profile, test, figure), relay)?.median));
+            Some(f64::midpoint(up?, down?))
+        };
+        let (ours, peer) = (mean(ours)?, mean(peer)?);
+        (peer != 0.0).then(|| ours / peer)
+    }
+
     /// The medians of a relay's CPU by kind of thread.
     pub(super) fn threads(&self, profile: Profile, test: Test, relay: Relay) -> Vec<(&str, f64)> {
         let by_name = self.threads.get(&(profile, test, relay));
@@ -73,21 +93,28 @@ impl Results {
         for (&(profile, test, figure), by_relay) in &self.figures {
             for (&relay, values) in by_relay {
                 let Some(spread) = Spread::of(values) else { continue };
-                let mut ratios = serde_json::Map::new();
-                for peer in PEERS {
-                    let ratio = self.ratio((profile, test, figure), relay, peer);
-                    let Some(ratio) = ratio.filter(|_| relay != peer) else { continue };
-                    let goal = goals::ratio(profile, test, figure, relay, peer);
-                    let goal = goal
-                        .map(|goal| json!({"bound": goal.text(), "reached": goal.reached(ratio)}));
-                    ratios.insert(peer.to_string(), json!({"ratio": ratio, "goal": goal}));
-                }
+                let ratios = json_ratios(relay, |peer| {
+                    let ratio = self.ratio((profile, test, figure), relay, peer)?;
+                    Some((ratio, goals::ratio(profile, test, figure, relay, peer)))
+                });
                 lines.push(json!({
                     "profile": profile, "test": test, "figure": figure, "unit": figure.unit(),
                     "relay": relay, "median": spread.median, "min": spread.min, "max": spread.max,
                     "values": values, "ratios": ratios,
                 }));
             }
+        }
+        let down = |(profile, test, figure)| (test == Test::Bulk8Down).then_some((profile, figure));
+        let mut means = Vec::new();
+        for (profile, figure) in self.lines().filter_map(down) {
+            let ratios = json_ratios(Relay::WeirCapture, |peer| {
+                let ratio = self.mean_ratio(profile, figure, Relay::WeirCapture, peer)?;
+                Some((ratio, goals::mean_ratio(profile, figure, Relay::WeirCapture, peer)))
+            });
+            means.push(json!({
+                "profile": profile, "test": MEAN, "figure": figure, "unit": figure.unit(),
+                "relay": Relay::WeirCapture, "ratios": ratios,
+            }));
         }
         let threads: Vec<Value> = self
             .threads
@@ -101,7 +128,17 @@ impl Results {
             .collect();
         json!({
             "machine": machine, "rounds": rounds, "seconds": seconds,
-            "results": lines, "threads": threads,
+            "results": lines, "means": means, "threads": threads,
         })
     }
+}
+
+/// The ratios of a relay to the others, each with its goal.
+fn json_ratios(relay: Relay, to: impl Fn(Relay) -> Option<(f64, Option<Goal>)>) -> Value {
+    let ratios = PEERS.into_iter().filter(|peer| *peer != relay).filter_map(|peer| {
+        let (ratio, goal) = to(peer)?;
+        let goal = goal.map(|goal| json!({"bound": goal.text(), "reached": goal.reached(ratio)}));
+        Some((peer.to_string(), json!({"ratio": ratio, "goal": goal})))
+    });
+    Value::Object(ratios.collect())
 }

@@ -3,7 +3,7 @@
 use super::goals;
 use super::machine::Machine;
 use super::plan::{Figure, Profile, Relay, Test};
-use super::results::{Line, PEERS, Results};
+use super::results::{Line, MEAN, PEERS, Results};
 
 const OURS: [Relay; 2] = [Relay::Weir, Relay::WeirCapture];
 /// The forwarder's threads that would be there without an account.
@@ -14,7 +14,7 @@ pub(super) fn report(results: &Results, machine: &Machine, rounds: u32, seconds:
     let mut text = format!(
         "# Weir and others\n\n{}\n\nMedians of {rounds} rounds of {seconds} s with their spread (lowest..highest). \
          CPU is the relay's, by the scheduler's clock; that of `weir` is the forwarder's with accounting on \
-         and a recorder running, that of `weir-capture` forwarder and recorder together with every byte kept. \
+         and a recorder running, that of `weir-capture` forwarder and recorder together with every byte kept (the digest made when a capture file is closed is not included). \
          Accounting cannot be switched off: what it costs beside the threads that relay stands at the end.\n",
         machine.sentence()
     );
@@ -102,19 +102,17 @@ fn ratios(results: &Results, lines: &[Line]) -> Vec<Vec<String>> {
     for &line in lines {
         let (profile, test, figure) = line;
         for ours in OURS {
-            let mut said = false;
-            let mut row = vec![ours.to_string(), test.to_string(), figure.unit().to_owned()];
-            for peer in PEERS {
-                let ratio = results.ratio(line, ours, peer);
-                said |= ratio.is_some();
-                row.push(ratio.map_or_else(
-                    || "–".to_owned(),
-                    |ratio| judged(ratio, goals::ratio(profile, test, figure, ours, peer)),
-                ));
-            }
-            if said {
-                rows.push(row);
-            }
+            rows.extend(ratio_row(ours, &test.to_string(), figure, |peer| {
+                let ratio = results.ratio(line, ours, peer)?;
+                Some(judged(ratio, goals::ratio(profile, test, figure, ours, peer)))
+            }));
+        }
+        if test == Test::Bulk8Down {
+            let ours = Relay::WeirCapture;
+            rows.extend(ratio_row(ours, MEAN, figure, |peer| {
+                let ratio = results.mean_ratio(profile, figure, ours, peer)?;
+                Some(judged(ratio, goals::mean_ratio(profile, figure, ours, peer)))
+            }));
         }
         let goal = goals::absolute(test, figure).filter(|_| profile == Profile::Reno);
         if let (Some(goal), Some(spread)) = (goal, results.spread(line, Relay::Weir)) {
@@ -126,6 +124,22 @@ fn ratios(results: &Results, lines: &[Line]) -> Vec<Vec<String>> {
         }
     }
     rows
+}
+
+/// None when there is no peer to compare with.
+fn ratio_row(
+    ours: Relay,
+    test: &str,
+    figure: Figure,
+    to: impl Fn(Relay) -> Option<String>,
+) -> Option<Vec<String>> {
+    let ratios = PEERS.map(to);
+    if ratios.iter().all(Option::is_none) {
+        return None;
+    }
+    let head = [ours.to_string(), test.to_owned(), figure.unit().to_owned()];
+    let ratios = ratios.into_iter().map(|ratio| ratio.unwrap_or_else(|| "–".to_owned()));
+    Some(head.into_iter().chain(ratios).collect())
 }
 
 fn judged(value: f64, goal: Option<goals::Goal>) -> String {
@@ -261,6 +275,11 @@ mod tests {
         measured(&mut results, Relay::Direct, Test::Rr1, &[(Figure::P50Us, 12.5)]);
         measured(&mut results, Relay::Weir, Test::Rr1, &[(Figure::P50Us, 31.25)]);
         measured(&mut results, Relay::Weir, Test::Udp, &[(Figure::LossPercent, 0.25)]);
+        let gbit = Figure::GbitPerS;
+        measured(&mut results, Relay::WeirCapture, Test::Bulk8Up, &[(gbit, 10.0)]);
+        measured(&mut results, Relay::WeirCapture, Test::Bulk8Down, &[(gbit, 10.0)]);
+        measured(&mut results, Relay::Haproxy, Test::Bulk8Up, &[(gbit, 18.0)]);
+        measured(&mut results, Relay::Haproxy, Test::Bulk8Down, &[(gbit, 12.0)]);
         let machine = Machine {
             date: "2026-11-23".to_owned(),
             cpu: "A CPU".to_owned(),

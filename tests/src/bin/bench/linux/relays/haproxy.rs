@@ -6,11 +6,12 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::super::ports::Service;
-use super::{SESSIONS, written};
+use super::{SESSIONS, threads, written};
 
 pub(super) fn command(dir: &Path) -> Result<Command> {
+    let threads = threads();
     let mut text = format!(
-        "global\n  nbthread 2\n  maxconn {SESSIONS}\n\
+        "global\n  nbthread {threads}\n  maxconn {SESSIONS}\n\
          defaults\n  mode tcp\n  option splice-auto\n  maxconn {SESSIONS}\n  timeout connect 10s\n  \
          timeout client 1h\n  timeout server 1h\n"
     );

@@ -9,6 +9,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -97,6 +98,11 @@ fn peer(name: &str, command: &mut Command, dir: &Path) -> Result<Process> {
         );
     }
     Ok(process)
+}
+
+/// Threads of a relay, or its workers: as many as there are cores, as with Weir and realm by default.
+pub(super) fn threads() -> usize {
+    thread::available_parallelism().map_or(1, Into::into)
 }
 
 fn written(dir: &Path, name: &str, text: &str) -> Result<PathBuf> {

@@ -1,4 +1,4 @@
-//! nginx with its stream module: two workers with listeners of their own.
+//! nginx with its stream module: a worker per core, with listeners of their own.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::super::ports::Service;
-use super::{SESSIONS, written};
+use super::{SESSIONS, threads, written};
 
 /// Where Debian puts it.
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
@@ -18,9 +18,9 @@ pub(super) fn command(dir: &Path) -> Result<Command> {
         true => format!("load_module {MODULE};\n"),
         false => String::new(),
     };
-    let connections = SESSIONS * 2;
+    let (workers, connections) = (threads(), SESSIONS * 2);
     let mut text = format!(
-        "{module}daemon off;\nuser root;\nworker_processes 2;\n\
+        "{module}daemon off;\nuser root;\nworker_processes {workers};\n\
          pid {here}/nginx.pid;\nerror_log {here}/nginx-error.log crit;\n\
          events {{ worker_connections {connections}; }}\nstream {{\n  proxy_timeout 1h;\n"
     );
