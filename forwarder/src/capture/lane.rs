@@ -93,7 +93,7 @@ pub(super) enum Payload {
 }
 
 /// What a session's two ends share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Captured {
     pub(super) open: CaptureOpen,
     pub(super) slow: bool,

@@ -15,7 +15,7 @@
 //!
 //! What begins, marks and ends a session has [`CONTROL_RESERVE`] places of its own. A beginning that
 //! finds none costs a session its capture (a slow one waits for it), a mark is made up for at the
-//! end, and an end is never lost: the sender finds it in the session itself.
+//! end, and an end is kept until it is written: the sender finds it in the session itself.
 //!
 //! Handed and dropped: `handed` is payload that the lane took and did not drop itself, `dropped` is
 //! payload that should have been kept and was not. With `capture = "full"` they add up to everything

@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 
 use super::inlet::Fifo;
 use super::lane::{Chunk, Payload, as_u64};
+use super::queues::Running;
 use crate::link::{LinkError, message, refused};
 
 /// Small frames are gathered up to so many bytes before they are written.
@@ -21,7 +22,7 @@ const BATCH_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Outbox {
     encoded: BytesMut,
-    /// Copied payload among what is encoded, oldest first.
+    /// Copied payload and ends among what is encoded, oldest first.
     unwritten: VecDeque<Unwritten>,
     /// Bytes written since the connection stands.
     written: u64,
@@ -38,13 +39,21 @@ pub(super) struct Outbox {
     is_closing: bool,
 }
 
-/// Payload that lies encoded in the outbox.
+/// What lies encoded in the outbox and must not be forgotten with it.
 #[derive(Debug)]
 struct Unwritten {
     number: u64,
-    len: usize,
+    what: Told,
     /// When so many bytes are written, this is.
     end: u64,
+}
+
+#[derive(Debug)]
+enum Told {
+    /// So many bytes of payload.
+    Payload(usize),
+    /// The end of a session.
+    End(Running),
 }
 
 /// A frame whose payload lies in a pipe.
@@ -63,6 +72,8 @@ struct Splicing {
 pub(super) struct Unsaid {
     /// Session numbers and bytes of payload that is lost.
     pub(super) lost: Vec<(u64, usize)>,
+    /// Sessions whose end is to be told again, by number.
+    pub(super) ended: Vec<(u64, Running)>,
     /// Payload that is still in the pipe of a source.
     pub(super) left: Option<(usize, Chunk)>,
 }
@@ -115,6 +126,18 @@ impl Outbox {
         frame.encode(&mut self.encoded);
     }
 
+    /// Adds the frame that tells the end of a session, which is kept until that is written.
+    pub(super) fn add_end(&mut self, frame: &Frame, number: u64, session: Running) {
+        self.add(frame);
+        self.note(number, Told::End(session));
+    }
+
+    /// Notes that what was encoded last is `what`.
+    fn note(&mut self, number: u64, what: Told) {
+        let end = self.written + as_u64(self.encoded.len());
+        self.unwritten.push_back(Unwritten { number, what, end });
+    }
+
     /// Adds a frame, with `piece`'s payload behind `message`; payload in a pipe is that of `source`.
     pub(super) fn add_data(
         &mut self,
@@ -128,8 +151,7 @@ impl Outbox {
         match &piece.payload {
             Payload::Copied(bytes) => {
                 self.encoded.extend_from_slice(bytes);
-                let end = self.written + as_u64(self.encoded.len());
-                self.unwritten.push_back(Unwritten { number: piece.number, len, end });
+                self.note(piece.number, Told::Payload(len));
             }
             Payload::Piped(0) => {}
             Payload::Piped(_) => {
@@ -213,15 +235,20 @@ impl Outbox {
 
     /// What is left when the connection is lost.
     pub(super) fn unsaid(self) -> Unsaid {
-        let lost = |unwritten: &Unwritten| (unwritten.number, unwritten.len);
-        let mut lost: Vec<_> = self.unwritten.iter().map(lost).collect();
+        let (mut lost, mut ended) = (Vec::new(), Vec::new());
+        for Unwritten { number, what, .. } in self.unwritten {
+            match what {
+                Told::Payload(len) => lost.push((number, len)),
+                Told::End(session) => ended.push((number, session)),
+            }
+        }
         let left = self.splicing.map(|splicing| {
             let Splicing { source, mut piece, moved, .. } = splicing;
             lost.push((piece.number, moved));
             piece.advance(moved);
             (source, piece)
         });
-        Unsaid { lost, left }
+        Unsaid { lost, ended, left }
     }
 
     /// True: all is said, and our last ping was answered.
@@ -247,5 +274,29 @@ impl Outbox {
             FrameKind::Reject => Err(refused(frame)),
             kind => Err(LinkError::Protocol(format!("{kind:?} on the capture lane"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ends_that_a_lost_connection_did_not_take_are_kept() {
+        let (socket, _recorder) = UnixStream::pair().unwrap();
+        let mut outbox = Outbox::new(0);
+        let frame = Frame::empty(FrameKind::Ping);
+        let mut added = 0;
+        while outbox.encoded.is_empty() {
+            outbox.add_end(&frame, added, Running::default());
+            added += 1;
+            outbox.push(&socket).unwrap();
+        }
+        for number in added..added + 10 {
+            outbox.add_end(&frame, number, Running::default());
+        }
+        // The one at which the socket became full may have left in part.
+        let kept: Vec<u64> = outbox.unsaid().ended.iter().map(|(number, _)| *number).collect();
+        assert_eq!(kept, Vec::from_iter(added - 1..added + 10));
     }
 }

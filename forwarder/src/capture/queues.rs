@@ -37,7 +37,8 @@ struct Source {
 }
 
 /// A session that the lane carries.
-struct Running {
+#[derive(Debug, Default)]
+pub(super) struct Running {
     session: Arc<Captured>,
     /// The recorder has heard of it, on this connection or an earlier one.
     known: bool,
@@ -162,6 +163,11 @@ impl Queues {
 
     /// Takes back what a connection that was lost had not said; what cannot be said again is lost.
     pub(super) fn take_back(&mut self, unsaid: Unsaid) {
+        // Before what they lost is counted, so that the end that is told again is right.
+        for (number, session) in unsaid.ended {
+            self.running.insert(number, session);
+            self.ended_without_recorder(number);
+        }
         for (number, bytes) in unsaid.lost {
             let session = self.running.get(&number).map(|running| &*running.session);
             self.shared.lose(session, bytes);
@@ -288,9 +294,9 @@ impl Queues {
     }
 
     fn end(&mut self, number: u64, outbox: &mut Outbox) {
-        let ended = self.running.remove(&number);
-        if let Some(frame) = ended.and_then(|running| running.session.end_frame()) {
-            outbox.add(&frame);
+        let Some(running) = self.running.remove(&number) else { return };
+        if let Some(frame) = running.session.end_frame() {
+            outbox.add_end(&frame, number, running);
         }
     }
 
