@@ -11,16 +11,22 @@ use std::time::{Duration, Instant};
 use e2e_tests::endpoint::{Target, connect};
 use e2e_tests::scene::Scene;
 use e2e_tests::{address, wait};
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 
 use crate::rows::{integer, text};
 
 /// Round trips of which the neighbour takes the 99th percentile.
 const ROUND_TRIPS: usize = 300;
-/// A delay that is the machine's doing: tests run side by side, on few and busy cores.
-const NOTICEABLE: Duration = Duration::from_millis(250);
+/// A delay that is the machine's doing: below it no comparison tells anything.
+const NOTICEABLE: Duration = Duration::from_millis(20);
+/// How often it may be looked. Others on the machine only ever add to a delay, so that one look
+/// without a delay shows that the forwarder adds none.
+const LOOKS: usize = 3;
 /// Most that the forwarder's anonymous memory may grow under any of this, of a debug build.
 const MOST_MEMORY: u64 = 24 << 20;
+
+/// What `analyze` is asked for the rows of the hostile service.
+const HOSTILE_ROWS: &[&str] = &["sessions", "--service", "hostile"];
 
 /// Descriptors that the forwarder may open and close for itself meanwhile, as for its recorder.
 const OWN: usize = 8;
@@ -32,6 +38,9 @@ struct Onlooker {
     listen: SocketAddr,
     client: TcpStream,
     echo: JoinHandle<u64>,
+    /// A way past the forwarder: it tells what the machine does to anybody's round trips.
+    direct: TcpStream,
+    direct_echo: JoinHandle<u64>,
     sent: u64,
     quiet: Duration,
     memory: u64,
@@ -53,27 +62,34 @@ impl Onlooker {
         scene.start_forwarder();
         let client = connect(SocketAddr::new(scene.ip(), 0), beside).unwrap();
         client.set_nodelay(true).unwrap();
-        let mut server = target.accept();
-        let echo = thread::spawn(move || {
-            let (mut byte, mut echoed) = ([0], 0);
-            while let Ok(1) = server.read(&mut byte) {
-                server.write_all(&byte).unwrap();
-                echoed += 1;
-            }
-            echoed
-        });
+        let echo = echo_of(target.accept());
+        let direct = connect(SocketAddr::new(scene.ip(), 0), target.address()).unwrap();
+        direct.set_nodelay(true).unwrap();
+        let direct_echo = echo_of(target.accept());
         let memory = scene.forwarder().resident_bytes().unwrap();
+        let quiet = Duration::ZERO;
         let mut onlooker =
-            Self { scene, listen, client, echo, sent: 0, quiet: Duration::ZERO, memory };
-        onlooker.quiet = onlooker.p99();
+            Self { scene, listen, client, echo, direct, direct_echo, sent: 0, quiet, memory };
+        onlooker.quiet = onlooker.p99s()[0];
         onlooker
     }
 
-    /// The 99th percentile of its round trips.
-    fn p99(&mut self) -> Duration {
-        let mut taken: Vec<Duration> = (0..ROUND_TRIPS).map(|_| self.round_trip()).collect();
-        taken.sort_unstable();
-        taken[ROUND_TRIPS * 99 / 100]
+    /// The 99th percentile of its round trips, and of those past the forwarder at the same time.
+    fn p99s(&mut self) -> [Duration; 2] {
+        let taken = (0..ROUND_TRIPS).map(|_| (self.round_trip(), round_trip(&mut self.direct)));
+        let (through, past): (Vec<_>, Vec<_>) = taken.unzip();
+        [through, past].map(|mut taken| {
+            taken.sort_unstable();
+            taken[ROUND_TRIPS * 99 / 100]
+        })
+    }
+
+    /// Whether it has noticed something just now: what, and what the machine did to others.
+    fn noticed(&mut self) -> Option<[Duration; 2]> {
+        let [through, past] = self.p99s();
+        // Through the forwarder a round trip waits for the processor twice as often.
+        let bound = (2 * self.quiet).max(4 * past).max(NOTICEABLE);
+        (through > bound).then_some([through, past])
     }
 
     /// How many descriptors the forwarder holds.
@@ -82,19 +98,21 @@ impl Onlooker {
     }
 
     fn round_trip(&mut self) -> Duration {
-        let from = Instant::now();
-        self.client.write_all(b"?").unwrap();
-        self.client.read_exact(&mut [0]).unwrap();
         self.sent += 1;
-        from.elapsed()
+        round_trip(&mut self.client)
     }
 
     /// That it does not notice what goes on beside it, and that this costs no more than it may.
     #[track_caller]
     fn notices_nothing(&mut self) {
-        let p99 = self.p99();
-        let bound = (2 * self.quiet).max(NOTICEABLE);
-        assert!(p99 <= bound, "p99 was {:?}, and is {p99:?}", self.quiet);
+        let looks: Vec<_> = (0..LOOKS).map_while(|_| self.noticed()).collect();
+        let quiet = self.quiet;
+        assert!(looks.len() < LOOKS, "p99 was {quiet:?}, and is, with that of others: {looks:?}");
+        self.takes_no_memory();
+    }
+
+    #[track_caller]
+    fn takes_no_memory(&mut self) {
         let grown = self.scene.forwarder().resident_bytes().unwrap().saturating_sub(self.memory);
         assert!(grown <= MOST_MEMORY, "{grown} bytes more memory than in quiet");
     }
@@ -110,10 +128,16 @@ impl Onlooker {
         assert!(used < started.elapsed() * 3 / 10, "{used:?} of processor time on doing nothing");
     }
 
-    /// Ends everything and gives the hostile service's rows. The onlooker's own must be exact.
-    fn finish(mut self) -> Vec<serde_json::Value> {
-        drop(self.client);
+    /// Ends everything and gives the hostile service's rows.
+    fn finish(self) -> Vec<serde_json::Value> {
+        self.end().rows(HOSTILE_ROWS)
+    }
+
+    /// Ends everything and gives where it was. The onlooker's own row must be exact.
+    fn end(mut self) -> Scene {
+        drop((self.client, self.direct));
         assert_eq!(wait::joined("the echo ends", self.echo), self.sent);
+        wait::joined("the echo past the forwarder ends", self.direct_echo);
         wait::until("all sessions end", || {
             (self.scene.status()["sessions"]["current"] == 0).then_some(())
         });
@@ -126,8 +150,28 @@ impl Onlooker {
         for column in ["bytes_up", "bytes_down", "received_up", "received_down"] {
             assert_eq!(integer(&beside[0], column), sent, "{column}");
         }
-        self.scene.rows(&["sessions", "--service", "hostile"])
+        self.scene
     }
+}
+
+/// Answers each byte with itself, until the end; gives how many there were.
+fn echo_of(mut server: TcpStream) -> JoinHandle<u64> {
+    server.set_nodelay(true).unwrap();
+    thread::spawn(move || {
+        let (mut byte, mut echoed) = ([0], 0);
+        while let Ok(1) = server.read(&mut byte) {
+            server.write_all(&byte).unwrap();
+            echoed += 1;
+        }
+        echoed
+    })
+}
+
+fn round_trip(client: &mut TcpStream) -> Duration {
+    let from = Instant::now();
+    client.write_all(b"?").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+    from.elapsed()
 }
 
 fn target_of(address: SocketAddr) -> String {
@@ -301,10 +345,12 @@ fn twenty_thousand_connects_to_a_target_that_never_answers_leave_nothing_behind(
     let (listen, from) = (onlooker.listen, SocketAddr::new(onlooker.scene.ip(), 0));
     let before = onlooker.descriptors();
     let mut most = 0;
-    for _ in 0..WAVES {
+    for wave in 0..WAVES {
         let clients: Vec<_> = (0..WAVE).map(|_| connect(from, listen).unwrap()).collect();
         most = most.max(onlooker.descriptors());
-        onlooker.round_trip();
+        if wave == WAVES / 2 {
+            onlooker.notices_nothing();
+        }
         clients.into_iter().for_each(reset);
         wait::until("all descriptors are back", || {
             onlooker.descriptors().abs_diff(before).le(&OWN).then_some(())
@@ -340,43 +386,71 @@ fn a_closed_target_port_refuses_a_thousand_clients_and_each_is_accounted() {
     assert!(rows.iter().all(|row| text(row, "end_reason") == "target_refused"), "{}", rows[0]);
 }
 
-#[test]
-fn a_storm_of_datagrams_from_ten_thousand_addresses_is_bounded_and_counted() {
-    const CLIENTS: u16 = 10_000;
-    let target = UdpSocket::bind((address::own(), 0)).unwrap();
-    SockRef::from(&target).set_recv_buffer_size(8 << 20).unwrap();
-    target.set_nonblocking(true).unwrap();
-    let service = target_of(target.local_addr().unwrap());
-    let mut onlooker = Onlooker::start("udp", &service, "[timeouts]\nudp_idle = \"2s\"\n");
-    let mut received = 0_i64;
-    let mut receive = || {
-        while target.recv(&mut [0; 64]).is_ok() {
-            received += 1;
-        }
-    };
-    for number in 0..CLIENTS {
+/// One datagram from each of so many addresses, as fast as sockets can be made.
+fn storm(clients: u16, to: SocketAddr) {
+    for number in 0..clients {
         let [high, low] = number.to_be_bytes();
         let client = UdpSocket::bind((Ipv4Addr::new(127, 200, high, low), 0)).unwrap();
-        client.send_to(b"storm", onlooker.listen).unwrap();
-        if number % 500 == 0 {
-            onlooker.round_trip();
-            receive();
-        }
+        client.send_to(b"storm", to).unwrap();
     }
-    onlooker.notices_nothing();
-    wait::until("every association has ended", || {
-        receive();
-        (onlooker.scene.status()["sessions"]["current"] == 1).then_some(())
-    });
-    receive();
+}
+
+/// Counts the datagrams of five bytes that reach a socket, until an empty one comes.
+fn count_datagrams(socket: UdpSocket) -> JoinHandle<(i64, UdpSocket)> {
+    socket.set_read_timeout(Some(wait::DEADLINE)).unwrap();
+    thread::spawn(move || {
+        let mut received = 0;
+        loop {
+            match socket.recv(&mut [0; 64]).unwrap() {
+                0 => return (received, socket),
+                len => received += i64::from(len == 5),
+            }
+        }
+    })
+}
+
+#[test]
+fn storms_of_datagrams_from_ten_thousand_addresses_are_bounded_and_counted() {
+    const CLIENTS: u16 = 10_000;
+    let target = UdpSocket::bind((address::own(), 0)).unwrap();
+    let at = target.local_addr().unwrap();
+    let counting = count_datagrams(target);
+    let timeouts = "[timeouts]\nudp_idle = \"2s\"\n";
+    let mut onlooker = Onlooker::start("udp", &target_of(at), timeouts);
+    let (mut sent, mut looks) = (0, Vec::new());
+    for _ in 0..LOOKS {
+        let listen = onlooker.listen;
+        let raging = thread::spawn(move || storm(CLIENTS, listen));
+        let noticed = onlooker.noticed();
+        wait::joined("the storm is over", raging);
+        sent += i64::from(CLIENTS);
+        onlooker.takes_no_memory();
+        wait::until("every association has ended", || {
+            (onlooker.scene.status()["sessions"]["current"] == 1).then_some(())
+        });
+        let Some(noticed) = noticed else { break };
+        looks.push(noticed);
+    }
+    let quiet = onlooker.quiet;
+    assert!(looks.len() < LOOKS, "p99 was {quiet:?}, and in each storm, with others': {looks:?}");
+
+    // All that ever comes is in the queue now: the last one tells so.
+    UdpSocket::bind((address::own(), 0)).unwrap().send_to(b"", at).unwrap();
+    let (received, target) = wait::joined("all is received", counting);
+    let lost = i64::from(forwarder_sys::option::drops(&target).unwrap());
     let status = onlooker.scene.status();
     let refused = status["sessions"]["refused"].as_i64().unwrap();
-    let undelivered = status["counters"]["datagrams_undeliverable"].as_i64().unwrap();
-    let rows = onlooker.finish();
+    let counter = |name: &str| status["counters"][name].as_i64().unwrap();
+    let [undeliverable, unsent] = ["datagrams_undeliverable", "datagrams_unsent"].map(counter);
+    let scene = onlooker.end();
+    let slots = scene.rows(&["sql", "select sum(datagrams_dropped)::bigint as dropped from slots"]);
+    let (rows, dropped) = (scene.rows(HOSTILE_ROWS), integer(&slots[0], "dropped"));
     let sum = |column| rows.iter().map(|row| integer(row, column)).sum::<i64>();
-    assert_eq!(sum("datagrams_up"), received, "what the account says went to the target");
-    assert_eq!(sum("bytes_up"), 5 * received);
-    assert!(received + refused + undelivered <= i64::from(CLIENTS));
+    // How much a queue holds is the system's affair; what it drops is known of both of them.
+    assert_eq!(sum("datagrams_up"), received + lost, "{received} received, {lost} lost");
+    assert_eq!(sum("bytes_up"), 5 * (received + lost));
+    let told = sum("datagrams_up") + refused + undeliverable + unsent + dropped;
+    assert_eq!(told, sent, "{refused} {undeliverable} {unsent} {dropped}");
     // The table holds 4096 of them at once.
-    assert!(received >= 1000, "{received} arrived, {refused} were refused");
+    assert!(received + lost >= 1000, "{received} arrived, {refused} were refused");
 }

@@ -103,7 +103,7 @@ fn every_burst_crosses_unharmed(address: &str, segmentation: bool) -> u64 {
 }
 
 /// What the account says that receive queues dropped.
-fn dropped(rows: &Rows) -> i64 {
+pub(crate) fn dropped(rows: &Rows) -> i64 {
     rows.slots.iter().map(|slot| slot.datagrams_dropped.unwrap()).sum()
 }
 
@@ -179,7 +179,16 @@ fn a_closed_target_disturbs_nobody_else() {
     let doomed: Vec<_> = (0..8).map(|_| udp_client(ANY, scene.address(0))).collect();
     let client = udp_client(ANY, scene.address(1));
     let mut buffer = [0; 64];
+    let towards_closed = || {
+        let live = scene.account.live().filter(|session| session.service == "closed");
+        live.map(|session| session.traffic.up.received).sum::<u64>()
+    };
     for turn in 0_u32..200 {
+        // Ten turns are less than the smallest queue holds.
+        if turn % 10 == 0 {
+            let sent = 8 * 100 * u64::from(turn);
+            until("what was sent is through", || towards_closed() == sent);
+        }
         for one in &doomed {
             one.send(&[1; 100]).unwrap();
         }
@@ -189,13 +198,7 @@ fn a_closed_target_disturbs_nobody_else() {
         assert_eq!(client.recv(&mut buffer).unwrap(), 4);
         assert_eq!(buffer[..4], turn.to_be_bytes());
     }
-    let sent = 8 * 200 * 100;
-    until("all are through", || {
-        let towards =
-            |session: &forwarder_core::accounting::LiveSession| session.service == "closed";
-        scene.account.live().filter(towards).map(|session| session.traffic.up.received).sum::<u64>()
-            == sent
-    });
+    until("all are through", || towards_closed() == 8 * 200 * 100);
     let rows = scene.finish();
     assert_eq!(rows.sessions.len(), 9);
     for session in rows.sessions.iter().filter(|session| session.service == "closed") {

@@ -11,6 +11,7 @@ use forwarder_sys::datagram::{self, Destination, Local, Message};
 use schemas::vocab::Transport::Udp;
 use schemas::wire::Rows;
 
+use crate::datagrams::dropped;
 use crate::support::*;
 
 const ADDRESSES: u32 = 10_000;
@@ -63,11 +64,11 @@ fn p99_before_and_in_a_storm() -> (Duration, Duration) {
             opened + denied
         };
         let mut last = (heard(), Instant::now());
-        stormy.run(&client, |_| {
+        stormy.run(&client, |done| {
             if heard() != last.0 {
                 last = (heard(), Instant::now());
             }
-            storm.is_finished() && last.1.elapsed() > Duration::from_millis(200)
+            done >= 100 && storm.is_finished() && last.1.elapsed() > Duration::from_millis(200)
         });
         let grown = resident().saturating_sub(before);
         over.store(true, Ordering::Relaxed);
@@ -75,6 +76,9 @@ fn p99_before_and_in_a_storm() -> (Duration, Duration) {
     });
     let rows = scene.finish();
     assert_every_datagram_is_told(&rows, calm.sent + stormy.sent);
+    // Where the system gives little room to queues, the storm may push a question out.
+    let (lost, dropped) = ((calm.lost + stormy.lost) as i64, dropped(&rows));
+    assert!(lost <= dropped, "{lost} questions without an answer, {dropped} dropped by queues");
     let bound = rows.sessions.len() * BYTES_PER_SESSION + (64 << 20);
     assert!(grown < bound, "{grown} bytes for {} sessions", rows.sessions.len());
     (calm.p99(), stormy.p99())
@@ -84,7 +88,7 @@ fn p99_before_and_in_a_storm() -> (Duration, Duration) {
 fn assert_every_datagram_is_told(rows: &Rows, exchanged: u64) {
     let received: i64 = rows.sessions.iter().map(|session| session.received_up).sum();
     let refused: i64 = rows.denied.iter().map(|row| row.count).sum();
-    let dropped: i64 = rows.slots.iter().map(|slot| slot.datagrams_dropped.unwrap()).sum();
+    let dropped = dropped(rows);
     let sent = i64::from(ADDRESSES) + exchanged as i64;
     assert_eq!(
         received / SIZE as i64 + refused + dropped,
@@ -100,6 +104,7 @@ fn assert_every_datagram_is_told(rows: &Rows, exchanged: u64) {
 #[derive(Default)]
 struct Exchanges {
     sent: u64,
+    lost: u64,
     took: Vec<Duration>,
 }
 
@@ -111,10 +116,13 @@ impl Exchanges {
             question[..8].copy_from_slice(&self.sent.to_be_bytes());
             client.send(&question).unwrap();
             self.sent += 1;
-            // A lost one has taken as long as we waited for it.
             let mut answer = [0; SIZE];
             while client.recv(&mut answer).is_ok() && answer != question {}
-            self.took.push(started.elapsed());
+            if answer == question {
+                self.took.push(started.elapsed());
+            } else {
+                self.lost += 1;
+            }
         }
     }
 
