@@ -5,12 +5,15 @@
 //! so it is left to a quiet moment (see [`Patience`]). A file that does not get one is indexed
 //! without.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use schemas::table::Capture;
 use schemas::wire::Rows;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::counters::Counters;
 use super::file::{ClosedFile, PART_SUFFIX};
@@ -61,14 +64,12 @@ pub(super) struct Closing {
 
 /// What the thread is told.
 #[derive(Debug)]
-enum Job {
-    /// Sessions that go on: written down before the files that are closed after it.
-    Remember(Vec<(SessionKey, Left)>),
+pub(super) enum Job {
     File(ClosedFile),
     /// Rows that tell of loss and have no file.
     Lost(Vec<Capture>),
     /// Answered when everything before it has been tried.
-    Flush(oneshot::Sender<Result<(), CloseError>>),
+    Flush(oneshot::Sender<Result<(), CloseError>>, Hurry),
 }
 
 /// What the thread should know while it reads a file.
@@ -76,8 +77,46 @@ enum Job {
 struct Waiting {
     /// Bytes of the files that wait.
     bytes: AtomicU64,
-    /// Somebody waits for the files that wait.
-    hurry: AtomicBool,
+    /// How many wait for the files that wait.
+    hurries: AtomicUsize,
+    /// Sessions that go on, to be written down before the next job is done. A newer note takes the
+    /// place of one that nobody has written: each holds every session.
+    open: Mutex<Option<Vec<(SessionKey, Left)>>>,
+}
+
+/// Room for one job. It is had before the job is, so that who is cut off while waiting for room has
+/// taken nothing with it.
+pub(super) struct Place<'a> {
+    permit: mpsc::Permit<'a, Job>,
+    waiting: &'a Waiting,
+}
+
+impl Place<'_> {
+    /// A file was closed.
+    pub(super) fn file(self, file: ClosedFile) {
+        self.waiting.bytes.fetch_add(file.len, Relaxed);
+        self.permit.send(Job::File(file));
+    }
+
+    /// Payload was lost that no file tells of.
+    pub(super) fn lost(self, rows: Vec<Capture>) {
+        self.permit.send(Job::Lost(rows));
+    }
+
+    /// `done` hears when everything told so far has been tried; until then there is `hurry`.
+    pub(super) fn flush(self, done: oneshot::Sender<Result<(), CloseError>>, hurry: Hurry) {
+        self.permit.send(Job::Flush(done, hurry));
+    }
+}
+
+/// Somebody waits for the files that wait, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Hurry(Arc<Waiting>);
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        self.0.hurries.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A file that is whole and durable, and its index.
@@ -118,32 +157,22 @@ impl Closing {
         Ok((Self { jobs, waiting }, thread))
     }
 
+    /// Waits while too many jobs wait already; none: the thread has ended, and what was closed is
+    /// left to the next start.
+    pub(super) async fn place(&self) -> Option<Place<'_>> {
+        let permit = self.jobs.reserve().await.ok()?;
+        Some(Place { permit, waiting: &self.waiting })
+    }
+
     /// Sessions go on; told before the files in which they have been so far.
-    pub(super) async fn remember(&self, open: Vec<(SessionKey, Left)>) {
-        self.send(Job::Remember(open)).await;
+    pub(super) fn note(&self, open: Vec<(SessionKey, Left)>) {
+        *self.waiting.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
     }
 
-    /// A file was closed. Waits while too many wait already.
-    pub(super) async fn file(&self, file: ClosedFile) {
-        self.waiting.bytes.fetch_add(file.len, Relaxed);
-        self.send(Job::File(file)).await;
-    }
-
-    /// Payload was lost that no file tells of.
-    pub(super) async fn lost(&self, rows: Vec<Capture>) {
-        self.send(Job::Lost(rows)).await;
-    }
-
-    /// Everything told so far is wanted soon; `done` hears when it has been tried.
-    pub(super) async fn flush(&self, done: oneshot::Sender<Result<(), CloseError>>) {
-        self.waiting.hurry.store(true, Relaxed);
-        self.send(Job::Flush(done)).await;
-    }
-
-    async fn send(&self, job: Job) {
-        if self.jobs.send(job).await.is_err() {
-            tracing::error!("a closed capture is left to the next start: its thread has ended");
-        }
+    /// Everything told until the next flush is wanted soon.
+    pub(super) fn hurry(&self) -> Hurry {
+        self.waiting.hurries.fetch_add(1, Relaxed);
+        Hurry(Arc::clone(&self.waiting))
     }
 }
 
@@ -164,40 +193,45 @@ impl Closer {
         if let Err(error) = rustix::process::nice(NICE) {
             tracing::debug!("closing captures competes with the rest: {error}");
         }
-        let mut next_tick = Instant::now() + TICK;
+        // Its turn comes beside a steady flow of jobs, too.
+        let mut ticks = interval_at(Instant::now() + TICK, TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match timeout_at(next_tick, self.inbox.recv()).await {
-                Ok(None) => break,
-                Ok(Some(job)) => self.obey(job).await,
-                Err(_elapsed) => {
-                    next_tick = Instant::now() + TICK;
-                    self.publish_or_complain().await;
-                }
+            tokio::select! {
+                job = self.inbox.recv() => match job {
+                    Some(job) => self.obey(job).await,
+                    None => break,
+                },
+                _ = ticks.tick() => self.publish_or_complain().await,
             }
         }
         self.publish_or_complain().await;
     }
 
     async fn obey(&mut self, job: Job) {
+        self.remember();
         match job {
-            Job::Remember(open) => self.remember(&open),
             Job::File(file) => {
                 let len = file.len;
                 let sealed = self.seal(file).await;
                 self.patience.waiting.bytes.fetch_sub(len, Relaxed);
                 self.unpublished.extend(sealed);
-                if !self.trouble {
+                if self.trouble {
+                    self.forget_beyond_bound();
+                } else {
                     self.publish_or_complain().await;
                 }
             }
             Job::Lost(rows) => {
                 self.unpublished.push(Sealed { path: None, rows });
-                if self.unpublished.len() > MAX_UNPUBLISHED {
+                if self.trouble {
+                    self.forget_beyond_bound();
+                } else if self.unpublished.len() > MAX_UNPUBLISHED {
                     self.publish_or_complain().await;
                 }
             }
-            Job::Flush(done) => {
-                self.patience.calm_down();
+            Job::Flush(done, hurry) => {
+                self.patience.calm_down(hurry);
                 // Nobody waits any more: then nobody need be told.
                 drop(done.send(self.publish_all().await));
             }
@@ -268,8 +302,10 @@ impl Closer {
     }
 
     /// Notes which sessions go on, so that another run of the recorder counts their extents on.
-    fn remember(&self, open: &[(SessionKey, Left)]) {
-        let remembered = remember_open_sessions(&self.data, open);
+    fn remember(&self) {
+        let note = self.patience.waiting.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(open) = note else { return };
+        let remembered = remember_open_sessions(&self.data, &open);
         if let (Err(error), false) = (remembered, self.trouble) {
             tracing::warn!("open captures cannot be noted for the next start: {error}");
         }
@@ -333,7 +369,7 @@ impl Patience {
 
     /// `own`: bytes of the file that is being read, which wait too.
     fn may(&mut self, begun: Instant, own: u64) -> May {
-        if self.waiting.hurry.load(Relaxed) {
+        if self.waiting.hurries.load(Relaxed) > 0 {
             let since = *self.hurried.get_or_insert_with(Instant::now);
             return if since.elapsed() < HURRY_WITHIN { May::GoOn } else { May::GiveUp };
         }
@@ -348,9 +384,9 @@ impl Patience {
         }
     }
 
-    /// Nobody waits any more.
-    fn calm_down(&mut self) {
-        self.waiting.hurry.store(false, Relaxed);
+    /// One of those who waited has what it waited for; the files of the next have their own time.
+    fn calm_down(&mut self, hurry: Hurry) {
+        drop(hurry);
         self.hurried = None;
     }
 
@@ -405,36 +441,4 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
         write!(text, "{byte:02x}").expect("a String takes every write");
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::log::Log;
-
-    #[tokio::test]
-    async fn rows_of_loss_that_the_log_never_took_are_counted_beyond_the_bound() {
-        let data = tempfile::tempdir().unwrap();
-        let (log, _) = Log::start(data.path(), &[]).unwrap();
-        let handle = log.handle();
-        // A log that takes nothing any more.
-        tokio::task::spawn_blocking(move || log.stop()).await.unwrap();
-        let counters = Counters::default();
-        let rows_of_loss = || Sealed { path: None, rows: vec![Capture::default(); 2] };
-        let mut closer = Closer {
-            inbox: mpsc::channel(1).1,
-            log: handle,
-            unpublished: std::iter::repeat_with(rows_of_loss).take(MAX_UNPUBLISHED + 3).collect(),
-            data: data.path().to_owned(),
-            trouble: false,
-            counters: counters.clone(),
-            patience: Patience::new(counters.clone(), Arc::default()),
-        };
-        let with_a_file = data.path().join("captures/web.pcapng.part");
-        closer.unpublished.push(Sealed { path: Some(with_a_file), ..rows_of_loss() });
-
-        assert!(matches!(closer.publish_all().await, Err(CloseError::Index(_))));
-        assert_eq!(closer.unpublished.len(), MAX_UNPUBLISHED);
-        assert_eq!(counters.read().write_errors, 6, "the file's rows are read at the next start");
-    }
 }

@@ -4,7 +4,10 @@
 //! its packets. When the disk refuses, the file ends at its last good packet, nothing is written for
 //! [`RETRY_AFTER`], and what comes meanwhile is lost and counted; sessions that live on show a gap.
 
-use std::collections::HashMap;
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -40,9 +43,11 @@ pub(super) struct Store {
     files: HashMap<ServiceName, OpenFile>,
     /// Number of the next file of this run.
     next_file: u64,
-    closed: Vec<ClosedFile>,
+    closed: VecDeque<ClosedFile>,
     /// Rows that tell of loss and have no file.
     lost: Vec<Capture>,
+    /// Where the sessions stand has been told since the last file was closed.
+    is_noted: bool,
     refused: Option<Refused>,
     /// Forwarders that are away, since when.
     away: HashMap<NodeName, Instant>,
@@ -80,8 +85,9 @@ impl Store {
             sessions: HashMap::new(),
             files: HashMap::new(),
             next_file: 0,
-            closed: Vec::new(),
+            closed: VecDeque::new(),
             lost: Vec::new(),
+            is_noted: true,
             refused: None,
             away: HashMap::new(),
             earlier,
@@ -188,6 +194,7 @@ impl Store {
             file.set_extent(key, extent);
         } else {
             self.lost.push(Extent::lost(session.extent(), untold, time_ns).row(key, None, None));
+            self.is_noted = false;
         }
     }
 
@@ -258,7 +265,8 @@ impl Store {
         match file.close(is_damaged) {
             Ok(Some(closed)) => {
                 self.counters.files.add(1);
-                self.closed.push(closed);
+                self.closed.push_back(closed);
+                self.is_noted = false;
             }
             Ok(None) => {}
             Err(error) => {
@@ -332,18 +340,29 @@ impl Store {
         !self.closed.is_empty() || !self.lost.is_empty()
     }
 
-    /// The files that were closed since this was last asked, under their `.part` names.
-    pub(super) fn take_closed(&mut self) -> Vec<ClosedFile> {
-        std::mem::take(&mut self.closed)
+    /// The file that was closed first of those not taken, under its `.part` name.
+    pub(super) fn take_closed(&mut self) -> Option<ClosedFile> {
+        self.closed.pop_front()
     }
 
     /// Rows that tell of loss and have no file, since this was last asked.
-    pub(super) fn take_lost(&mut self) -> Vec<Capture> {
-        std::mem::take(&mut self.lost)
+    pub(super) fn take_lost(&mut self) -> Option<Vec<Capture>> {
+        (!self.lost.is_empty()).then(|| std::mem::take(&mut self.lost))
     }
 
-    /// Where the sessions stand that are still open, for the next run of the recorder.
-    pub(super) fn open_sessions(&self) -> Vec<(SessionKey, Left)> {
+    /// Where the sessions stand, for the next run of the recorder, unless that was told since the
+    /// last file was closed.
+    pub(super) fn take_note(&mut self) -> Option<Vec<(SessionKey, Left)>> {
+        (!std::mem::replace(&mut self.is_noted, true)).then(|| self.open_sessions())
+    }
+
+    /// Nobody will take what was closed.
+    pub(super) fn forget_news(&mut self) {
+        self.closed.clear();
+        self.lost.clear();
+    }
+
+    fn open_sessions(&self) -> Vec<(SessionKey, Left)> {
         let running = self.sessions.iter().map(|(key, session)| {
             let extent = session.extent();
             (key.clone(), Left { extent, position: Some(session.position()) })
@@ -371,98 +390,4 @@ fn size(bytes: &[u8]) -> u64 {
 fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use schemas::wire::CaptureOpen;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::data_dir::Group;
-
-    fn announcement(number: u64) -> Announcement {
-        let open = CaptureOpen {
-            session_no: number,
-            service: "web".to_owned(),
-            rule: "everyone".to_owned(),
-            transport: "tcp".to_owned(),
-            client: "192.0.2.1:1".to_owned(),
-            listen: "192.0.2.2:2".to_owned(),
-            mode: "full".to_owned(),
-            ..CaptureOpen::default()
-        };
-        Announcement::new(&"edge-1".parse().unwrap(), "k3f9x2ab".parse().unwrap(), &open).unwrap()
-    }
-
-    /// What is logged while `story` is told.
-    fn log_of(story: impl FnOnce()) -> String {
-        let log = Arc::new(Mutex::new(Vec::<u8>::new()));
-        let lines = Arc::clone(&log);
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || Lines(Arc::clone(&lines)))
-            .with_ansi(false)
-            .finish();
-        tracing::subscriber::with_default(subscriber, story);
-        String::from_utf8(log.lock().unwrap().clone()).unwrap()
-    }
-
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_full_disk_is_one_error_and_a_mended_one_is_one_word() {
-        let data = tempfile::tempdir().unwrap();
-        let in_the_way = data.path().join(super::super::DIRECTORY);
-        let settings = Settings {
-            data: data.path().to_owned(),
-            rotate: Config::default().rotate,
-            readers: Group::nobody(),
-        };
-        let mut store = Store::new(settings, Counters::default(), HashMap::new());
-        let mut number = 0;
-        let mut next_session = |store: &mut Store| {
-            number += 1;
-            store.announced(announcement(number));
-        };
-        let later = |store: &mut Store, by: Duration| {
-            let refused = store.refused.as_mut().unwrap();
-            refused.at -= by;
-            refused.mended = refused.mended.map(|at| at - by);
-        };
-        let log = log_of(|| {
-            for _ in 0..3 {
-                // Refused; as good as full: one session fits, then no other.
-                std::fs::write(&in_the_way, b"in the way").unwrap();
-                next_session(&mut store);
-                later(&mut store, RETRY_AFTER);
-                next_session(&mut store);
-                std::fs::remove_file(&in_the_way).unwrap();
-                later(&mut store, RETRY_AFTER);
-                next_session(&mut store);
-                assert_eq!(store.files.len(), 1);
-                store.close_all();
-                std::fs::remove_dir_all(&in_the_way).unwrap();
-            }
-            assert_eq!(store.counters.read().write_errors, 6);
-            next_session(&mut store);
-            later(&mut store, MENDED_AFTER);
-            next_session(&mut store);
-        });
-        assert_eq!(log.matches("ERROR").count(), 1, "{log}");
-        assert_eq!(log.matches("captures can be written again").count(), 1, "{log}");
-        assert_eq!(log.lines().count(), 2, "{log}");
-    }
 }

@@ -4,6 +4,9 @@
 //! and from there into the file, without another thread in between. While a disk is slow nothing is
 //! read and no credit given, and that is all that a forwarder notices.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
@@ -16,7 +19,7 @@ use schemas::wire::FrameCodec;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::codec::Framed;
 use tokio_util::sync::CancellationToken;
 
@@ -179,21 +182,27 @@ pub(super) struct Writer {
 impl Writer {
     async fn run(self: Rc<Self>, mut inbox: mpsc::Receiver<Command>) {
         let mut lanes = JoinSet::new();
-        let mut next_tick = Instant::now() + TICK;
+        let mut ticks = interval_at(Instant::now() + TICK, TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match timeout_at(next_tick, inbox.recv()).await {
-                Ok(Some(Command::Stop) | None) => break,
-                Ok(Some(Command::Serve(guest))) => {
-                    lanes.spawn_local(lane::serve(guest, Rc::clone(&self)));
-                }
-                Ok(Some(Command::CloseFiles { done })) => self.close_files(done).await,
-                Err(_elapsed) => {
-                    next_tick = Instant::now() + TICK;
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(Command::Stop) | None => break,
+                    Some(Command::Serve(guest)) => {
+                        lanes.spawn_local(lane::serve(guest, Rc::clone(&self)));
+                    }
+                    Some(Command::CloseFiles { done }) => self.close_files(done).await,
+                },
+                _ = ticks.tick() => {
                     self.store.borrow_mut().tick();
                     self.hand_over().await;
                 }
             }
-            while lanes.try_join_next().is_some() {}
+            while let Some(end) = lanes.try_join_next() {
+                if let Err(error) = end {
+                    tracing::error!("a capture lane ended by a fault of the recorder: {error}");
+                }
+            }
         }
         // A connection is only ever cut off between two frames: what it told is written.
         lanes.shutdown().await;
@@ -202,27 +211,34 @@ impl Writer {
     }
 
     async fn close_files(&self, done: oneshot::Sender<Result<(), CloseError>>) {
+        // Said first: the files that wait already are in the way of those that are wanted.
+        let hurry = self.closing.hurry();
         self.store.borrow_mut().close_all();
         self.hand_over().await;
-        self.closing.flush(done).await;
+        if let Some(place) = self.closing.place().await {
+            place.flush(done, hurry);
+        }
     }
 
-    /// Gives away the files that were closed. Whoever brings payload waits here while too many of
-    /// them are not durable yet.
+    /// Gives away the files that were closed, by whomever. Whoever brings payload waits here while
+    /// too many of them are not durable yet; what it waits with stays in the store, so that it may
+    /// be cut off, and that everything closed before is on its way when this returns.
     pub(super) async fn hand_over(&self) {
-        let (files, lost, open) = {
+        while self.store.borrow().has_news() {
+            let place = self.closing.place().await;
             let mut store = self.store.borrow_mut();
-            if !store.has_news() {
-                return;
+            let Some(place) = place else {
+                tracing::error!("closed captures are left to the next start: their thread ended");
+                return store.forget_news();
+            };
+            if let Some(open) = store.take_note() {
+                self.closing.note(open);
             }
-            (store.take_closed(), store.take_lost(), store.open_sessions())
-        };
-        self.closing.remember(open).await;
-        for file in files {
-            self.closing.file(file).await;
-        }
-        if !lost.is_empty() {
-            self.closing.lost(lost).await;
+            if let Some(file) = store.take_closed() {
+                place.file(file);
+            } else if let Some(lost) = store.take_lost() {
+                place.lost(lost);
+            }
         }
     }
 }
