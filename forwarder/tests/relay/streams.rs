@@ -18,6 +18,7 @@ in_every_mode! {
     a_blocked_receiver_that_vanishes_resets_the_sender
     the_account_is_exact_whenever_nothing_moves
     a_receiver_that_never_reads_holds_up_nobody_else
+    a_receiver_of_single_bytes_gets_all_of_them_and_holds_up_nobody_else
     what_lies_behind_an_urgent_byte_arrives_though_the_sender_has_finished
     what_lies_behind_an_urgent_byte_arrives_though_the_sender_stays
 }
@@ -198,6 +199,34 @@ fn a_receiver_that_never_reads_holds_up_nobody_else(mode: Mode) {
     assert_eq!(rows.sessions.len(), 9);
     let [received, delivered, ..] = bytes_of(&rows.sessions[0]);
     assert!(delivered < received && received <= sent, "{delivered} {received} {sent}");
+}
+
+fn a_receiver_of_single_bytes_gets_all_of_them_and_holds_up_nobody_else(mode: Mode) {
+    const BYTES: usize = 16;
+    let target = tcp_target();
+    let stage = mode.start(target.local_addr().unwrap());
+    let mut sender = tcp_client(stage.scene.address(0));
+    let mut slow = accept(&target);
+    let mut sent = fill(&mut sender);
+    let (mut client, mut server) = (tcp_client(stage.scene.address(0)), accept(&target));
+    for _ in 0..BYTES {
+        slow.read_exact(&mut [0]).unwrap();
+        // Its pause is as long as it takes another session to move something.
+        cross(&mut client, &mut server, &pattern(100_000));
+        cross(&mut server, &mut client, &pattern(100_000));
+        let first = stage.scene.account.live().min_by_key(|session| session.number).unwrap();
+        let up = first.traffic.up;
+        assert!(up.received - up.bytes <= MOST_HELD, "{} {}, {sent} sent", up.received, up.bytes);
+    }
+    // There may be room for a little more by now.
+    sent += fill(&mut sender);
+    sender.shutdown(Shutdown::Write).unwrap();
+    let rest = read_to_end(&mut slow).unwrap();
+    assert_eq!((rest.len() + BYTES) as i64, sent);
+    drop((sender, slow, client, server));
+    let rows = stage.scene.finish();
+    assert_eq!(bytes_of(&rows.sessions[0]), [sent, sent, 0, 0]);
+    assert_eq!(bytes_of(&rows.sessions[1]), [1_600_000; 4]);
 }
 
 #[test]
