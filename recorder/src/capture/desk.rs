@@ -30,6 +30,8 @@ pub(super) enum Malformed {
     Unannounced(u64),
     #[error("session {0} is announced twice")]
     Twice(u64),
+    #[error("session {0} was announced before with another transport or other addresses")]
+    Changed(u64),
     #[error("more than {MAX_ANNOUNCED} sessions are announced")]
     TooMany,
     #[error("session {0}: a chunk of {1} bytes that stands for {2}")]
@@ -84,8 +86,8 @@ impl Desk {
         if self.announced.insert(open.session_no, about.max_chunk()).is_some() {
             return Err(Malformed::Twice(open.session_no));
         }
-        self.store().announced(about);
-        Ok(())
+        let is_same = self.store().announced(about);
+        if is_same { Ok(()) } else { Err(Malformed::Changed(open.session_no)) }
     }
 
     fn read_data(&mut self, frame: &FrameView<'_>) -> Result<(), Malformed> {

@@ -41,16 +41,17 @@ impl Extent {
         self.span.1 = span.1;
         self.times_ns.1 = time_ns;
         self.packets += 1;
-        self.weight.captured += weight.captured;
-        self.weight.original += weight.original;
-        self.weight.lost += weight.lost;
+        let sum = &mut self.weight;
+        sum.captured = sum.captured.saturating_add(weight.captured);
+        sum.original = sum.original.saturating_add(weight.original);
+        sum.lost = sum.lost.saturating_add(weight.lost);
         self.with_payload[direction] |= weight.original > 0;
         self.truncated |= weight.original > weight.captured;
     }
 
     /// Adds payload that is missing and that no packet tells of.
     pub(super) fn add_loss(&mut self, bytes: u64) {
-        self.weight.lost += bytes;
+        self.weight.lost = self.weight.lost.saturating_add(bytes);
     }
 
     /// An extent of which nothing could be written.

@@ -277,21 +277,28 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Writes the interface statistics, unless `is_damaged`, after a failed write. `None`: the file
-    /// held no packet and is gone.
-    pub(super) fn close(mut self, is_damaged: bool) -> io::Result<Option<ClosedFile>> {
+    /// Ends the file at its last good packet; `is_damaged`: after a failed write. `None`: it held no
+    /// packet and is gone.
+    ///
+    /// # Errors
+    /// It cannot be deleted, or not be cut, and is not to be read as it is.
+    pub(super) fn close(self, is_damaged: bool) -> io::Result<Option<ClosedFile>> {
         if self.extents.is_empty() {
             fs::remove_file(&self.path)?;
             return Ok(None);
         }
-        if !is_damaged {
-            self.write_statistics()?;
+        if is_damaged {
+            self.file.set_len(self.good)?;
         }
         let Self { path, relative, file, good: len, extents, .. } = self;
         Ok(Some(ClosedFile { path, relative, file, len, extents }))
     }
 
-    fn write_statistics(&mut self) -> io::Result<()> {
+    /// Writes the interface statistics, behind the last packet.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(super) fn write_statistics(&mut self) -> io::Result<()> {
         let nanos = |ns: i64| Duration::from_nanos(u64::try_from(ns).unwrap_or_default());
         for (id, interface) in self.interfaces.iter().enumerate() {
             let block = InterfaceStatisticsBlock {
@@ -309,5 +316,17 @@ impl OpenFile {
         let mut batch = self.batch();
         self.add_encoded(&mut batch);
         self.commit(batch)
+    }
+}
+
+#[cfg(test)]
+impl OpenFile {
+    /// From now on the disk is full.
+    pub(super) fn refuse_more(&mut self) {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+        let full = File::from(memfd_create("full", MemfdFlags::ALLOW_SEALING).unwrap());
+        full.set_len(self.good).unwrap();
+        fcntl_add_seals(&full, SealFlags::GROW).unwrap();
+        self.file = full;
     }
 }

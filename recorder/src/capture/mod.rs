@@ -1,8 +1,8 @@
 //! The recorder's side of the capture lane: payload in, pcapng files and their index out.
 //!
-//! Each connection of the lane is served by [`Captures::serve`], which checks what comes in and
-//! passes it through a bounded queue to one thread. The thread keeps the sessions, makes packets of
-//! what happens in them, and writes one rolling file per service:
+//! Each connection of the lane is given by [`Captures::serve`] to one thread. The thread reads all of
+//! them and checks what comes in, keeps the sessions, makes packets of what happens in them, and
+//! writes one rolling file per service:
 //! ```text
 //! <data>/captures/<service>/<YYYY>/<MM>/<DD>/<YYYYMMDD>T<HHMMSS.mmm>Z-<service>-<seq>.pcapng
 //! ```

@@ -158,9 +158,10 @@ impl Found {
                 down: number("down=").unwrap_or_default(),
             };
         } else if comment.starts_with("lost=") {
-            weight.lost += number("lost=").unwrap_or_default();
+            weight.lost = weight.lost.saturating_add(number("lost=").unwrap_or_default());
             // A TCP stream tells its gaps by its sequence numbers.
-            self.position[direction] += number("gap=").unwrap_or_default();
+            let position = &mut self.position[direction];
+            *position = position.saturating_add(number("gap=").unwrap_or_default());
         } else if comment.contains(" end=") {
             self.ended = true;
         }

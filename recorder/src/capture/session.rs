@@ -202,6 +202,11 @@ impl Announcement {
         })
     }
 
+    /// Whether what one allows of chunks is right for the other, too.
+    pub(super) fn makes_the_same_packets(&self, other: &Self) -> bool {
+        self.transport == other.transport && self.ends == other.ends
+    }
+
     /// Longest chunk that one message may stand for, in bytes.
     pub(super) fn max_chunk(&self) -> u32 {
         match self.transport {

@@ -106,15 +106,17 @@ impl Store {
         self.away.insert(node, Instant::now());
     }
 
-    /// A session is announced, for the first time or again.
-    pub(super) fn announced(&mut self, about: Announcement) {
+    /// A session is announced, for the first time or again; false: it was another one before, and
+    /// stays that.
+    #[must_use]
+    pub(super) fn announced(&mut self, about: Announcement) -> bool {
         let key = about.key.clone();
-        if self.sessions.contains_key(&key) {
-            return;
+        if let Some(known) = self.sessions.get(&key) {
+            return known.about().makes_the_same_packets(&about);
         }
         if self.sessions.len() >= MAX_SESSIONS {
             self.counters.sessions_refused.add(1);
-            return;
+            return true;
         }
         let left = self.earlier.remove(&key);
         let begins = about.resumed.is_none() && left.is_none();
@@ -125,6 +127,7 @@ impl Store {
         if begins {
             self.apply(&key, &Event::Began);
         }
+        true
     }
 
     /// Something happened in a session.
@@ -255,7 +258,8 @@ impl Store {
     /// Closes the open file of a service; its sessions go on in the next one.
     fn close(&mut self, service: &ServiceName, is_damaged: bool) {
         let Some(mut file) = self.files.remove(service) else { return };
-        let is_damaged = is_damaged || !self.release_held(service, &mut file);
+        let is_damaged =
+            is_damaged || !self.release_held(service, &mut file) || !self.finish(&mut file);
         for key in file.sessions() {
             if let Some(session) = self.sessions.get_mut(key) {
                 session.next_file();
@@ -281,11 +285,12 @@ impl Store {
     /// the disk did not take them.
     fn release_held(&mut self, service: &ServiceName, file: &mut OpenFile) -> bool {
         let mut batch = file.batch();
-        let mut extents = Vec::new();
+        let (mut extents, mut before) = (Vec::new(), Vec::new());
         for key in file.sessions().cloned().collect::<Vec<_>>() {
             let Some(session) = self.sessions.get_mut(&key) else { continue };
             let Some(mut extent) = file.extent(&key).copied() else { continue };
             let packets = extent.packets;
+            before.push((key.clone(), session.state()));
             session.apply(&Event::FileCloses, &mut |packet: Packet<'_>| {
                 file.encode(service, &key, &packet, &mut batch, &mut extent);
             });
@@ -296,12 +301,27 @@ impl Store {
         if let Err(error) = file.commit(batch) {
             self.counters.write_errors.add(1);
             tracing::debug!("the last packets of a capture cannot be written: {error}");
+            for (key, state) in before {
+                if let Some(session) = self.sessions.get_mut(&key) {
+                    session.put_back(state);
+                }
+            }
             return false;
         }
         for (key, extent) in extents {
             file.set_extent(&key, extent);
         }
         true
+    }
+
+    /// Writes what stands at the end of a whole file; false: the disk did not take it.
+    fn finish(&self, file: &mut OpenFile) -> bool {
+        let written = file.write_statistics();
+        if let Err(error) = &written {
+            self.counters.write_errors.add(1);
+            tracing::debug!("the statistics of a capture cannot be written: {error}");
+        }
+        written.is_ok()
     }
 
     /// Closes files that are due and sessions that nobody speaks for.

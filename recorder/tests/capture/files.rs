@@ -369,6 +369,29 @@ async fn what_no_forwarder_says_is_refused_in_words() {
 }
 
 #[tokio::test]
+async fn a_session_that_comes_back_as_another_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(data.path()).await;
+    let again = [tcp(1, CLIENT), udp(1, "192.0.2.2:50001")];
+    let mut forwarder = recorder.connect();
+    forwarder.open(udp(1, CLIENT)).await;
+    forwarder.hang_up().await;
+    for opening in again {
+        let mut forwarder = recorder.connect();
+        forwarder.open(opening).await;
+        let words = forwarder.refusal().await.text;
+        assert!(words.contains("another transport or other addresses"), "{words}");
+    }
+    let mut forwarder = recorder.connect();
+    forwarder.open(udp(1, CLIENT)).await;
+    forwarder.data(1, Up, b"as before").await;
+    forwarder.end(1, EndReason::UdpExpired).await;
+    forwarder.hang_up().await;
+    let rows = recorder.stop().await;
+    assert_eq!((rows.len(), rows[0].captured_bytes), (1, 9));
+}
+
+#[tokio::test]
 async fn marks_that_never_came_are_made_up_for_at_the_end() {
     let data = tempfile::tempdir().unwrap();
     let recorder = Recorder::start(data.path()).await;

@@ -1,7 +1,8 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use schemas::wire::CaptureOpen;
+use schemas::vocab::Direction;
+use schemas::wire::{CaptureOpen, MarkKind};
 
 use super::*;
 use crate::config::Config;
@@ -65,7 +66,7 @@ fn a_full_disk_is_one_error_and_a_mended_one_is_one_word() {
     let mut number = 0;
     let mut next_session = |store: &mut Store| {
         number += 1;
-        store.announced(announcement(number));
+        assert!(store.announced(announcement(number)));
     };
     let later = |store: &mut Store, by: Duration| {
         let refused = store.refused.as_mut().unwrap();
@@ -94,4 +95,40 @@ fn a_full_disk_is_one_error_and_a_mended_one_is_one_word() {
     assert_eq!(log.matches("ERROR").count(), 1, "{log}");
     assert_eq!(log.matches("captures can be written again").count(), 1, "{log}");
     assert_eq!(log.lines().count(), 2, "{log}");
+}
+
+#[test]
+fn a_disk_that_fills_up_at_the_end_of_a_file_costs_its_statistics_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let mut store = store(data.path());
+    assert!(store.announced(announcement(1)));
+    let file = store.files.values_mut().next().unwrap();
+    let good = file.len();
+    file.refuse_more();
+    store.close_all();
+    assert_eq!(store.counters.read().write_errors, 1);
+    let closed = store.take_closed().expect("a file for the index");
+    assert_eq!((closed.len, closed.file.metadata().unwrap().len()), (good, good));
+    assert_eq!(closed.extents.len(), 1);
+}
+
+#[test]
+fn a_closing_packet_that_its_file_did_not_take_stands_in_the_next() {
+    let data = tempfile::tempdir().unwrap();
+    let mut store = store(data.path());
+    let about = announcement(1);
+    let key = about.key.clone();
+    assert!(store.announced(about));
+    for direction in Direction::BOTH {
+        let kind = MarkKind::Fin;
+        store.happened(&key, &Event::Mark { direction, kind, offset: 0, time_ns: 1 });
+    }
+    store.files.values_mut().next().unwrap().refuse_more();
+    store.close_all();
+    let (reason, totals) = (Some(EndReason::Done), Totals::default());
+    store.happened(&key, &Event::End { reason, totals, time_ns: 2 });
+    store.close_all();
+    let packets = |closed: ClosedFile| closed.extents[&key].packets;
+    assert_eq!(store.take_closed().map(packets), Some(6));
+    assert_eq!(store.take_closed().map(packets), Some(1));
 }

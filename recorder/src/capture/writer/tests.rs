@@ -15,7 +15,7 @@ async fn held_up(data: &std::path::Path) -> (Writer, mpsc::Receiver<Job>) {
     let store = RefCell::new(store(data));
     let writer = Writer { store, closing, counters: Counters::default() };
     writer.closing.place().await.unwrap().lost(Vec::new());
-    writer.store.borrow_mut().announced(announcement(1));
+    assert!(writer.store.borrow_mut().announced(announcement(1)));
     writer.store.borrow_mut().close_all();
     (writer, inbox)
 }
