@@ -42,8 +42,10 @@ const ROWS_AT_ONCE: usize = 1000;
 const MAX_UNPUBLISHED: usize = 256;
 /// Bytes of closed files that may wait for those before them to be digested.
 const MAX_UNDIGESTED: u64 = 4 << 30;
-/// How long one file may wait and be read for its digest.
-const DIGEST_WITHIN: Duration = Duration::from_secs(10);
+/// Most closed files that may wait for those before them to be digested: the others fit the queue.
+const MAX_UNDIGESTED_FILES: u64 = 64;
+/// How long one file may wait for a quiet moment; the time in which it is read does not count.
+const QUIET_WITHIN: Duration = Duration::from_secs(10);
 /// How long all files may be read for their digests that somebody waits for.
 const HURRY_WITHIN: Duration = Duration::from_secs(5);
 /// Payload per second above which the capture is busy: digests wait.
@@ -75,7 +77,8 @@ pub(super) enum Job {
 /// What the thread should know while it reads a file.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Bytes of the files that wait.
+    /// The files that wait, and their bytes.
+    files: AtomicU64,
     bytes: AtomicU64,
     /// How many wait for the files that wait.
     hurries: AtomicUsize,
@@ -94,6 +97,7 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     /// A file was closed.
     pub(super) fn file(self, file: ClosedFile) {
+        self.waiting.files.fetch_add(1, Relaxed);
         self.waiting.bytes.fetch_add(file.len, Relaxed);
         self.permit.send(Job::File(file));
     }
@@ -214,6 +218,7 @@ impl Closer {
             Job::File(file) => {
                 let len = file.len;
                 let sealed = self.seal(file).await;
+                self.patience.waiting.files.fetch_sub(1, Relaxed);
                 self.patience.waiting.bytes.fetch_sub(len, Relaxed);
                 self.unpublished.extend(sealed);
                 if self.trouble {
@@ -342,16 +347,18 @@ impl Patience {
 
     /// The digest of a file as hexadecimal text, if there is time for it.
     async fn digest(&mut self, file: &File) -> io::Result<Option<String>> {
-        let begun = Instant::now();
+        let mut waited = Duration::ZERO;
         let len = file.metadata()?.len();
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; PIECE];
         let mut at = 0;
         loop {
-            match self.may(begun, len) {
+            match self.may(waited, len) {
                 May::GoOn => {}
                 May::Wait => {
+                    let begun = Instant::now();
                     sleep(PACE_OVER).await;
+                    waited += begun.elapsed();
                     continue;
                 }
                 May::GiveUp => return Ok(None),
@@ -368,17 +375,18 @@ impl Patience {
     }
 
     /// `own`: bytes of the file that is being read, which wait too.
-    fn may(&mut self, begun: Instant, own: u64) -> May {
+    fn may(&mut self, waited: Duration, own: u64) -> May {
         if self.waiting.hurries.load(Relaxed) > 0 {
             let since = *self.hurried.get_or_insert_with(Instant::now);
             return if since.elapsed() < HURRY_WITHIN { May::GoOn } else { May::GiveUp };
         }
         self.measure();
         let behind = self.waiting.bytes.load(Relaxed).saturating_sub(own);
-        if begun.elapsed() >= DIGEST_WITHIN || behind > MAX_UNDIGESTED {
+        let files = self.waiting.files.load(Relaxed).saturating_sub(1);
+        if behind > MAX_UNDIGESTED || files > MAX_UNDIGESTED_FILES {
             May::GiveUp
         } else if self.is_busy {
-            May::Wait
+            if waited < QUIET_WITHIN { May::Wait } else { May::GiveUp }
         } else {
             May::GoOn
         }
