@@ -88,10 +88,10 @@ enum Command {
     },
     /// Put the changed configuration file in force
     ///
-    /// Rules, targets and timeouts hold for new sessions; running ones go on as they began.
+    /// Rules, targets, timeouts and [tcp] hold for new sessions; running ones go on as they began.
     /// Listeners that the file adds are bound, those that it drops are closed, the others stay
-    /// open. A file with a fault, or a change of node or of a key in [recorder], [accounting] or
-    /// [admin], is refused as a whole (exit code 78).
+    /// open. A file with a fault, or a change of node, of threads or of a key in [recorder],
+    /// [accounting] or [admin], is refused as a whole (exit code 78).
     Reload(Ask),
     /// Show what the running forwarder is doing
     ///

@@ -29,7 +29,10 @@ use crate::load;
 use crate::log_thread::LogThread;
 use crate::relay::{Bindings, Relay, Tuning};
 use crate::reload::{self, Live};
+use schemas::config::show_duration;
 use schemas::exit::{Exit, Failure};
+use schemas::table::Event;
+use schemas::vocab::Severity;
 
 /// How often the journal thread is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -218,6 +221,13 @@ impl Forwarder {
         tell_service_manager(&[NotifyState::Stopping]);
         let patience = self.live.config().timeouts.drain;
         tracing::info!(patience_s = patience.as_secs_f64(), "stopping");
+        self.account.event(Event {
+            ts: self.clock.wall(self.clock.now()).0,
+            severity: Severity::Info.as_str().to_owned(),
+            kind: "shutdown".to_owned(),
+            message: format!("stopping: running sessions have {} to end", show_duration(patience)),
+            ..Event::default()
+        });
         let drained = tokio::select! {
             drained = self.relay.drain(patience) => drained,
             () = again.told() => self.relay.cut().await,
@@ -227,15 +237,15 @@ impl Forwarder {
         }
         self.admin.abort();
         let closing = async {
+            // Before the last rows: they tell how much payload was lost.
+            if !self.capture.stop().await {
+                tracing::warn!("the recorder did not take the last captured payload: it is lost");
+            }
             if !self.journal.finish().await {
                 tracing::warn!("the spool is full: the last rows wait for the next start");
             }
-            let (sent, captured) = tokio::join!(self.link.stop(), self.capture.stop());
-            if !sent {
+            if !self.link.stop().await {
                 tracing::info!("the rest of the account waits in the spool for the recorder");
-            }
-            if !captured {
-                tracing::warn!("the recorder did not take the last captured payload: it is lost");
             }
         };
         let in_haste = tokio::select! {

@@ -1,11 +1,12 @@
 //! Captured sessions: clean for tshark, and the payload comes back byte for byte.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
 use e2e_tests::address;
-use e2e_tests::endpoint::{Plan, TcpServer, UdpServer, converse, exchange};
+use e2e_tests::endpoint::{Plan, Target, TcpServer, UdpServer, connect, converse, exchange};
 use e2e_tests::scene::{Said, Scene};
 use serde_json::Value;
 
@@ -111,4 +112,43 @@ fn captured_datagrams_keep_their_edges() {
     let payloads: Vec<usize> =
         lengths.lines().map(|len| len.parse::<usize>().unwrap() - 8).collect();
     assert_eq!(payloads, [0, 0, 64, 512, 1200, 9000]);
+}
+
+#[test]
+fn payload_that_an_ordered_stop_loses_is_counted_in_the_slots() {
+    let target = Target::start(address::own());
+    let mut scene = Scene::new();
+    let listen = scene.free_address();
+    scene.configure(&format!(
+        "[timeouts]\ndrain = \"100ms\"\n\n\
+         [[service]]\nname = \"web\"\nlisten = [\"tcp://{listen}\"]\ntarget = [\"{}\"]\n\n\
+         [[rule]]\nname = \"everyone\"\naction = \"pass\"\ncapture = \"full\"\n\
+         capture_when_behind = \"slow\"\n",
+        target.address(),
+    ));
+    scene.start_recorder();
+    scene.start_forwarder();
+    let mut client = connect(scene.client(0), listen).expect("it passes");
+    let mut server = target.accept();
+    let mut heard = [0; 6];
+    client.write_all(b"before").expect("it is relayed");
+    server.read_exact(&mut heard).expect("it arrives");
+    scene.recorder().kill();
+    // Handed over in the moments in which a recorder that restarts loses nothing.
+    client.write_all(b"behind").expect("it is relayed");
+    server.read_exact(&mut heard).expect("it arrives");
+    assert!(scene.stop_forwarder().success());
+    scene.start_recorder();
+    scene.start_forwarder();
+    assert!(scene.stop_forwarder().success());
+    scene.flush();
+
+    let handed = integer(&scene.rows(&["sessions"])[0], "captured_bytes");
+    let sums = "SELECT (SELECT coalesce(sum(captured_bytes), 0)::BIGINT FROM captures) AS kept, \
+                (SELECT sum(capture_dropped_bytes)::BIGINT FROM slots) AS dropped";
+    let sums = &scene.rows(&["sql", sums])[0];
+    assert_eq!(handed, 12);
+    assert_eq!(integer(sums, "dropped"), 6, "the recorder was gone: {sums}");
+    let events = scene.rows(&["sql", "SELECT kind FROM events WHERE kind = 'shutdown'"]);
+    assert_eq!(events.len(), 2);
 }

@@ -50,7 +50,8 @@ struct Found {
 fn the_rest(session: SessionId, pending: i128) -> String {
     format!(
         "{} of the payload of session {session} are not in the index of captures: the recorder has not closed \
-         their file yet; type `recorder flush` and ask again",
+         their file yet (type `recorder flush` and ask again), or they were lost on their way to it: it was \
+         away when forwarder or recorder ended",
         counted(pending, "byte")
     )
 }

@@ -154,7 +154,8 @@ fn describe(
         text.push_str(&format!("\nopen it with: analyze wireshark {id}\n"));
     } else if matches!(cell(answer, "captured_bytes"), Cell::Int(1..)) {
         text.push_str(
-            "\ncaptures\nin a file that the recorder has not closed yet: recorder flush\n",
+            "\ncaptures\nin a file that the recorder has not closed yet (recorder flush), or lost on \
+             the way to a recorder that was away\n",
         );
     }
     text
