@@ -9,21 +9,20 @@ mod tests;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use schemas::table::Capture;
 use schemas::wire::Rows;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::counters::Counters;
 use super::file::{ClosedFile, PART_SUFFIX};
+use super::patience::{Hurry, Patience, Waiting};
 use super::recover::remember_open_sessions;
 use super::session::SessionKey;
 use super::store::Left;
@@ -39,20 +38,6 @@ const TICK: Duration = Duration::from_secs(1);
 const ROWS_AT_ONCE: usize = 1000;
 /// Most closed files that wait for the log; more stay under their `.part` names for the next start.
 const MAX_UNPUBLISHED: usize = 256;
-/// Bytes of closed files that may wait for those before them to be digested.
-const MAX_UNDIGESTED: u64 = 4 << 30;
-/// Most closed files that may wait for those before them to be digested: the others fit the queue.
-const MAX_UNDIGESTED_FILES: u64 = 64;
-/// How long one file may wait for a quiet moment; the time in which it is read does not count.
-const QUIET_WITHIN: Duration = Duration::from_secs(10);
-/// How long all files may be read for their digests that somebody waits for.
-const HURRY_WITHIN: Duration = Duration::from_secs(5);
-/// Payload per second above which the capture is busy: digests wait.
-const BUSY: u64 = 256 << 20;
-/// Over how long that is measured.
-const PACE_OVER: Duration = Duration::from_millis(100);
-/// How much of a file is read at once, in bytes.
-const PIECE: usize = 1 << 20;
 /// The least claim to a processor that there is.
 const NICE: i32 = 19;
 
@@ -71,19 +56,6 @@ pub(super) enum Job {
     Lost(Vec<Capture>),
     /// Answered when everything before it has been tried.
     Flush(oneshot::Sender<Result<(), CloseError>>, Hurry),
-}
-
-/// What the thread should know while it reads a file.
-#[derive(Debug, Default)]
-struct Waiting {
-    /// The files that wait, and their bytes.
-    files: AtomicU64,
-    bytes: AtomicU64,
-    /// How many wait for the files that wait.
-    hurries: AtomicUsize,
-    /// Sessions that go on, to be written down before the next job is done. A newer note takes the
-    /// place of one that nobody has written: each holds every session.
-    open: Mutex<Option<Vec<(SessionKey, Left)>>>,
 }
 
 /// Room for one job. It is had before the job is, so that who is cut off while waiting for room has
@@ -109,16 +81,6 @@ impl Place<'_> {
     /// `done` hears when everything told so far has been tried; until then there is `hurry`.
     pub(super) fn flush(self, done: oneshot::Sender<Result<(), CloseError>>, hurry: Hurry) {
         self.permit.send(Job::Flush(done, hurry));
-    }
-}
-
-/// Somebody waits for the files that wait, for as long as this lives.
-#[derive(Debug)]
-pub(super) struct Hurry(Arc<Waiting>);
-
-impl Drop for Hurry {
-    fn drop(&mut self) {
-        self.0.hurries.fetch_sub(1, Relaxed);
     }
 }
 
@@ -174,8 +136,7 @@ impl Closing {
 
     /// Everything told until the next flush is wanted soon.
     pub(super) fn hurry(&self) -> Hurry {
-        self.waiting.hurries.fetch_add(1, Relaxed);
-        Hurry(Arc::clone(&self.waiting))
+        Hurry::new(&self.waiting)
     }
 }
 
@@ -313,100 +274,6 @@ impl Closer {
         if let (Err(error), false) = (remembered, self.trouble) {
             tracing::warn!("open captures cannot be noted for the next start: {error}");
         }
-    }
-}
-
-/// When a file may be read for its digest: while the capture is not busy, or when somebody waits
-/// for it; never for long, and never while much more waits.
-#[derive(Debug)]
-struct Patience {
-    counters: Counters,
-    waiting: Arc<Waiting>,
-    measured: Instant,
-    /// Payload taken until then.
-    taken: u64,
-    is_busy: bool,
-    /// Since when somebody waits.
-    hurried: Option<Instant>,
-}
-
-/// What may be done about a digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum May {
-    GoOn,
-    Wait,
-    GiveUp,
-}
-
-impl Patience {
-    fn new(counters: Counters, waiting: Arc<Waiting>) -> Self {
-        let taken = counters.payload_bytes.get();
-        Self { counters, waiting, measured: Instant::now(), taken, is_busy: false, hurried: None }
-    }
-
-    /// The digest of a file as hexadecimal text, if there is time for it.
-    async fn digest(&mut self, file: &File) -> io::Result<Option<String>> {
-        let mut waited = Duration::ZERO;
-        let len = file.metadata()?.len();
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; PIECE];
-        let mut at = 0;
-        loop {
-            match self.may(waited, len) {
-                May::GoOn => {}
-                May::Wait => {
-                    let begun = Instant::now();
-                    sleep(PACE_OVER).await;
-                    waited += begun.elapsed();
-                    continue;
-                }
-                May::GiveUp => return Ok(None),
-            }
-            let read = match file.read_at(&mut buffer, at) {
-                Ok(0) => return Ok(Some(hexadecimal(&hasher.finalize()))),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            hasher.update(&buffer[..read]);
-            at += u64::try_from(read).unwrap_or_default();
-        }
-    }
-
-    /// `own`: bytes of the file that is being read, which wait too.
-    fn may(&mut self, waited: Duration, own: u64) -> May {
-        if self.waiting.hurries.load(Relaxed) > 0 {
-            let since = *self.hurried.get_or_insert_with(Instant::now);
-            return if since.elapsed() < HURRY_WITHIN { May::GoOn } else { May::GiveUp };
-        }
-        self.measure();
-        let behind = self.waiting.bytes.load(Relaxed).saturating_sub(own);
-        let files = self.waiting.files.load(Relaxed).saturating_sub(1);
-        if behind > MAX_UNDIGESTED || files > MAX_UNDIGESTED_FILES {
-            May::GiveUp
-        } else if self.is_busy {
-            if waited < QUIET_WITHIN { May::Wait } else { May::GiveUp }
-        } else {
-            May::GoOn
-        }
-    }
-
-    /// One of those who waited has what it waited for; the files of the next have their own time.
-    fn calm_down(&mut self, hurry: Hurry) {
-        drop(hurry);
-        self.hurried = None;
-    }
-
-    fn measure(&mut self) {
-        let elapsed = self.measured.elapsed();
-        if elapsed < PACE_OVER {
-            return;
-        }
-        let taken = self.counters.payload_bytes.get();
-        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        let per_second = (taken - self.taken).saturating_mul(1_000_000_000) / nanos.max(1);
-        self.is_busy = per_second > BUSY;
-        (self.measured, self.taken) = (Instant::now(), taken);
     }
 }
 

@@ -26,6 +26,7 @@ mod inflow;
 mod lane;
 pub mod packet;
 mod path;
+mod patience;
 mod recover;
 mod scan;
 mod session;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::capture::extent::Extent;
+use crate::capture::patience::{HURRY_WITHIN, MAX_UNDIGESTED, May, PACE_OVER, QUIET_WITHIN};
 use crate::log::Log;
 
 impl Closing {
