@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rustix::io::retry_on_intr;
 use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
@@ -129,7 +130,8 @@ impl Lent {
     /// # Errors
     /// What splice(2) gives; `WouldBlock`: the socket has nothing.
     pub(crate) fn fill(&self, from: impl AsFd) -> io::Result<usize> {
-        Ok(splice(from, None, &self.pipe().writer, None, FILL_BYTES, FLAGS)?)
+        let fill = || splice(from.as_fd(), None, &self.pipe().writer, None, FILL_BYTES, FLAGS);
+        Ok(retry_on_intr(fill)?)
     }
 
     /// Splices at most `bytes` of what is in the pipe into a socket.
@@ -137,7 +139,8 @@ impl Lent {
     /// # Errors
     /// What splice(2) gives; `WouldBlock`: the socket takes nothing.
     pub(crate) fn drain(&self, to: impl AsFd, bytes: usize) -> io::Result<usize> {
-        Ok(splice(&self.pipe().reader, None, to, None, bytes, FLAGS)?)
+        let drain = || splice(&self.pipe().reader, None, to.as_fd(), None, bytes, FLAGS);
+        Ok(retry_on_intr(drain)?)
     }
 
     /// Where to tee(2) from.
