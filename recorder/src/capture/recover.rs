@@ -85,14 +85,19 @@ pub async fn recover(data: &Path, log: &LogHandle) -> Result<Recovered, RecoverE
             recovered.deleted += 1;
             continue;
         };
-        index_and_publish(log, &sealed).await?;
-        recovered.mended += 1;
         for (key, left) in scan.left() {
             match left {
                 Some(left) => drop(recovered.left_open.insert(key, left)),
                 None => drop(recovered.left_open.remove(&key)),
             }
         }
+        // Once the file has its name, the next start does not look into it.
+        let left_open: Vec<_> =
+            recovered.left_open.iter().map(|(key, left)| (key.clone(), *left)).collect();
+        let noted = remember_open_sessions(data, &left_open);
+        noted.map_err(|error| RecoverError::Io { path: data.join(DIRECTORY), error })?;
+        index_and_publish(log, &sealed).await?;
+        recovered.mended += 1;
     }
     Ok(recovered)
 }

@@ -145,6 +145,49 @@ async fn a_file_that_a_crash_left_is_cut_to_whole_packets_and_indexed() {
     assert_eq!(extents(&rows, 2)[0].captured_bytes, 5);
 }
 
+/// Copies a data directory as it lies there.
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let copy = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_all(&entry.path(), &copy),
+            false => drop(std::fs::copy(entry.path(), copy).unwrap()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn extents_are_counted_on_after_two_kills_with_nothing_written_between_them() {
+    let [data, once, twice] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let recorder = Recorder::start(data.path()).await;
+    let mut forwarder = recorder.connect();
+    forwarder.open(tcp(1, CLIENT)).await;
+    forwarder.data(1, Up, &noise(5, 1_000)).await;
+    forwarder.flush().await;
+    written(&recorder, 5).await;
+    crash(data.path(), once.path(), 0);
+    forwarder.hang_up().await;
+    recorder.stop().await;
+
+    // What a recorder leaves that is killed as soon as it has taken over.
+    let recorder = Recorder::start(once.path()).await;
+    copy_all(once.path(), twice.path());
+    recorder.stop().await;
+
+    let recorder = Recorder::start(twice.path()).await;
+    let mut forwarder = recorder.connect();
+    let resumed = Some(PerDirection { up: 1_000, down: 0 });
+    forwarder.open(Opening { resumed, ..tcp(1, CLIENT) }).await;
+    forwarder.data(1, Down, b"behind the kills").await;
+    forwarder.finish(1).await;
+    forwarder.hang_up().await;
+    let rows = recorder.stop().await;
+    let numbers: Vec<_> = extents(&rows, 1).iter().map(|row| row.extent).collect();
+    assert_eq!(numbers, [0, 1]);
+}
+
 /// Waits until so many packets are written.
 async fn written(recorder: &Recorder, packets: u64) {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
