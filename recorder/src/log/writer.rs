@@ -30,6 +30,18 @@ pub(super) struct Writer {
     trouble: Option<Trouble>,
 }
 
+/// Tells a stream how far it is durable, unless a later frame of the same group was refused: that
+/// ended the stream, and must not be forgotten.
+fn go_on(progress: &watch::Sender<Progress>, durable: u64) {
+    progress.send_if_modified(|progress| {
+        let goes_on = progress.is_ok();
+        if goes_on {
+            *progress = Ok(durable);
+        }
+        goes_on
+    });
+}
+
 /// The event that a spool begins is in the log.
 struct Told {
     /// The spool's frame that begins.
@@ -182,7 +194,7 @@ impl Writer {
                 self.marks.extend(group.marks);
                 for waiting in group.waiting {
                     match waiting {
-                        Waiting::Stream(progress, frame) => drop(progress.send_replace(Ok(frame))),
+                        Waiting::Stream(progress, frame) => go_on(&progress, frame),
                         Waiting::Rows(done) => drop(done.send(Ok(()))),
                     }
                 }
@@ -303,5 +315,21 @@ fn begin_event(node: &str, boot: &str, spool: SpoolId, last: Option<Mark>, first
         kind: kind.to_owned(),
         message,
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_frame_ends_its_stream_though_earlier_ones_become_durable_after_it() {
+        let (progress, _) = watch::channel(Ok(1));
+        go_on(&progress, 2);
+        assert_eq!(*progress.borrow(), Ok(2));
+        let refusal = Err(LogError::Storage("no space".to_owned()));
+        progress.send_replace(refusal.clone());
+        go_on(&progress, 3);
+        assert_eq!(*progress.borrow(), refusal);
     }
 }
