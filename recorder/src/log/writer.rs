@@ -328,7 +328,7 @@ mod tests {
         go_on(&progress, 2);
         assert_eq!(*progress.borrow(), Ok(2));
         let refusal = Err(LogError::Storage("no space".to_owned()));
-        progress.send_replace(refusal.clone());
+        drop(progress.send_replace(refusal.clone()));
         go_on(&progress, 3);
         assert_eq!(*progress.borrow(), refusal);
     }
