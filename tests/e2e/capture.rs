@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use e2e_tests::address;
 use e2e_tests::endpoint::{Plan, Target, TcpServer, UdpServer, connect, converse, exchange};
 use e2e_tests::scene::{Said, Scene};
+use e2e_tests::wait;
 use serde_json::Value;
 
 use crate::rows::{integer, text};
@@ -133,6 +134,10 @@ fn payload_that_an_ordered_stop_loses_is_counted_in_the_slots() {
     let mut heard = [0; 6];
     client.write_all(b"before").expect("it is relayed");
     server.read_exact(&mut heard).expect("it arrives");
+    wait::until("the recorder has written it", || {
+        let web = scene.path("data/captures/web");
+        written(&web).windows(6).any(|bytes| bytes == b"before").then_some(())
+    });
     scene.recorder().kill();
     // Handed over in the moments in which a recorder that restarts loses nothing.
     client.write_all(b"behind").expect("it is relayed");
@@ -151,4 +156,15 @@ fn payload_that_an_ordered_stop_loses_is_counted_in_the_slots() {
     assert_eq!(integer(sums, "dropped"), 6, "the recorder was gone: {sums}");
     let events = scene.rows(&["sql", "SELECT kind FROM events WHERE kind = 'shutdown'"]);
     assert_eq!(events.len(), 2);
+}
+
+/// What the files below a directory hold, of one after the other.
+fn written(directory: &Path) -> Vec<u8> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let path = |entry: std::io::Result<fs::DirEntry>| entry.ok().map(|entry| entry.path());
+    let content = |path: PathBuf| match path.is_dir() {
+        true => written(&path),
+        false => fs::read(path).unwrap_or_default(),
+    };
+    entries.filter_map(path).flat_map(content).collect()
 }

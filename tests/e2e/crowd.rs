@@ -105,11 +105,20 @@ fn when_the_kernel_has_no_descriptor_left_accepting_rests_without_spinning_and_r
     server.read_exact(&mut [0; 10]).unwrap();
 
     scene.forwarder().limit_descriptors(lowest_free + 1000);
-    for number in 1..=CLIENTS {
-        let served = target.next();
-        assert!(served.is_some(), "{number} of {CLIENTS}:\n{}", scene.forwarder().log());
+    // A descriptor that came free meanwhile, such as the one to the recorder, let a client in for
+    // whose target there was none.
+    let refused = |scene: &mut Scene| scene.forwarder().log().matches("reason=resource").count();
+    let mut served = Vec::new();
+    while served.len() + refused(&mut scene) < usize::from(CLIENTS) {
+        match target.next() {
+            Some(connection) => served.push(connection),
+            None => {
+                let settled = served.len() + refused(&mut scene);
+                assert_eq!(settled, usize::from(CLIENTS), "{}", scene.forwarder().log());
+            }
+        }
     }
-    drop((late, client, server));
+    drop((late, client, server, served));
     assert!(scene.stop_forwarder().success());
 }
 
