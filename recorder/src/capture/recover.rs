@@ -66,6 +66,10 @@ struct Remembered {
     up: Option<u64>,
     #[serde(default)]
     down: Option<u64>,
+    #[serde(default)]
+    fin_up: bool,
+    #[serde(default)]
+    fin_down: bool,
 }
 
 /// Takes over what an earlier run left below `data`, and indexes it through `log`.
@@ -87,7 +91,14 @@ pub async fn recover(data: &Path, log: &LogHandle) -> Result<Recovered, RecoverE
         };
         for (key, left) in scan.left() {
             match left {
-                Some(left) => drop(recovered.left_open.insert(key, left)),
+                Some(mut left) => {
+                    // A FIN in an earlier file stays written.
+                    let known = recovered.left_open.get(&key).map(|known| known.fin);
+                    let known = known.unwrap_or_default();
+                    left.fin.up |= known.up;
+                    left.fin.down |= known.down;
+                    recovered.left_open.insert(key, left);
+                }
                 None => drop(recovered.left_open.remove(&key)),
             }
         }
@@ -166,6 +177,8 @@ pub(super) fn remember_open_sessions(
             extent: left.extent,
             up: left.position.map(|position| position.up),
             down: left.position.map(|position| position.down),
+            fin_up: left.fin.up,
+            fin_down: left.fin.down,
         })
         .collect();
     remembered.sort_by(|a, b| (&a.node, &a.session).cmp(&(&b.node, &b.session)));
@@ -198,7 +211,8 @@ fn recall_open_sessions(data: &Path) -> HashMap<SessionKey, Left> {
     let session = |known: Remembered| {
         let key = SessionKey { node: known.node.parse().ok()?, id: known.session.parse().ok()? };
         let position = known.up.zip(known.down).map(|(up, down)| PerDirection { up, down });
-        Some((key, Left { extent: known.extent, position }))
+        let fin = PerDirection { up: known.fin_up, down: known.fin_down };
+        Some((key, Left { extent: known.extent, position, fin }))
     };
     remembered.into_iter().filter_map(session).collect()
 }

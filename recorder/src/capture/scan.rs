@@ -34,6 +34,7 @@ pub(super) struct Scan {
 struct Found {
     extent: Extent,
     position: PerDirection<u64>,
+    fin: PerDirection<bool>,
     ended: bool,
 }
 
@@ -53,6 +54,7 @@ struct Headers {
     captured: u64,
     original: u64,
     seq: Option<u32>,
+    fin: bool,
 }
 
 /// Reads a file until its end or its first fault.
@@ -105,7 +107,7 @@ impl Scan {
     pub(super) fn left(self) -> impl Iterator<Item = (SessionKey, Option<Left>)> {
         self.sessions.into_iter().map(|(key, found)| {
             let extent = found.extent.number.saturating_add(1);
-            let left = Left { extent, position: Some(found.position) };
+            let left = Left { extent, position: Some(found.position), fin: found.fin };
             (key, (!found.ended).then_some(left))
         })
     }
@@ -180,6 +182,7 @@ impl Found {
             }
         }
         *position += headers.original;
+        self.fin[direction] |= headers.fin;
     }
 }
 
@@ -195,16 +198,17 @@ impl Headers {
             }
             NetHeaders::Arp(_) => return None,
         };
-        let (transport, from_port, to_port, len, seq) = match headers.transport? {
+        let (transport, from_port, to_port, len, seq, fin) = match headers.transport? {
             TransportHeader::Tcp(tcp) => (
                 Transport::Tcp,
                 tcp.source_port,
                 tcp.destination_port,
                 tcp.header_len(),
                 Some(tcp.sequence_number),
+                tcp.fin,
             ),
             TransportHeader::Udp(udp) => {
-                (Transport::Udp, udp.source_port, udp.destination_port, 8, None)
+                (Transport::Udp, udp.source_port, udp.destination_port, 8, None, false)
             }
             _ => return None,
         };
@@ -226,6 +230,7 @@ impl Headers {
             captured: u64::try_from(captured).ok()?,
             original: u64::try_from(whole.checked_sub(headers_len)?).ok()?,
             seq,
+            fin,
         })
     }
 }

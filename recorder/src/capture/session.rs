@@ -22,6 +22,7 @@ use schemas::vocab::{
 use schemas::wire::{CaptureOpen, MarkKind};
 
 use super::packet::{Endpoints, Head, Segment};
+use super::store::Left;
 use super::tcp::Tcp;
 use super::udp::Udp;
 
@@ -257,16 +258,15 @@ impl Keep {
 
 impl Session {
     /// A session as announced; `extent` is the number of its first extent.
-    /// `position`: where an earlier run of the recorder left it.
-    pub(super) fn new(
-        about: Announcement,
-        extent: i32,
-        position: Option<PerDirection<u64>>,
-    ) -> Self {
-        let mid_session = position.or(about.resumed);
+    /// `left`: where an earlier run of the recorder left it.
+    pub(super) fn new(about: Announcement, extent: i32, left: Option<Left>) -> Self {
+        let mid_session = left.and_then(|left| left.position).or(about.resumed);
+        let fin = left.map(|left| left.fin).unwrap_or_default();
         let next = mid_session.unwrap_or_default();
         let body = match about.transport {
-            Transport::Tcp => Body::Tcp(Tcp::new(&about.key.id, about.ts_start_ns, mid_session)),
+            Transport::Tcp => {
+                Body::Tcp(Tcp::new(&about.key.id, about.ts_start_ns, mid_session, fin))
+            }
             Transport::Udp => Body::Udp(Udp::new(next)),
         };
         let notes = Notes {
@@ -305,6 +305,14 @@ impl Session {
         match &self.state.body {
             Body::Tcp(tcp) => tcp.position(),
             Body::Udp(udp) => udp.position(),
+        }
+    }
+
+    /// Whose FIN is written.
+    pub(super) fn finished(&self) -> PerDirection<bool> {
+        match &self.state.body {
+            Body::Tcp(tcp) => tcp.finished(),
+            Body::Udp(_) => PerDirection::default(),
         }
     }
 

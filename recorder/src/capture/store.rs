@@ -71,6 +71,8 @@ pub(super) struct Left {
     pub(super) extent: i32,
     /// Where its streams stood, if known.
     pub(super) position: Option<PerDirection<u64>>,
+    /// Whose FIN is written: it has taken a sequence number.
+    pub(super) fin: PerDirection<bool>,
 }
 
 impl Store {
@@ -121,7 +123,7 @@ impl Store {
         let left = self.earlier.remove(&key);
         let begins = about.resumed.is_none() && left.is_none();
         let extent = left.map_or(0, |left| left.extent);
-        let session = Session::new(about, extent, left.and_then(|left| left.position));
+        let session = Session::new(about, extent, left);
         self.sessions.insert(key.clone(), session);
         self.counters.sessions_open.set(self.sessions.len());
         if begins {
@@ -385,7 +387,8 @@ impl Store {
     fn open_sessions(&self) -> Vec<(SessionKey, Left)> {
         let running = self.sessions.iter().map(|(key, session)| {
             let extent = session.extent();
-            (key.clone(), Left { extent, position: Some(session.position()) })
+            let (position, fin) = (Some(session.position()), session.finished());
+            (key.clone(), Left { extent, position, fin })
         });
         running.chain(self.earlier.iter().map(|(key, left)| (key.clone(), *left))).collect()
     }

@@ -54,26 +54,34 @@ struct Held {
 }
 
 impl Tcp {
-    /// A session that begins at `ts_start_ns`, or goes on at the offsets `resumed`.
+    /// A session that begins at `ts_start_ns`, or goes on at the offsets `resumed`, of which those
+    /// with a FIN have come to their end.
     pub(super) fn new(
         session: &SessionId,
         ts_start_ns: i64,
         resumed: Option<PerDirection<u64>>,
+        fin: PerDirection<bool>,
     ) -> Self {
+        let next = resumed.unwrap_or_default();
         Self {
             isn: PerDirection::from_fn(|direction| isn(session, direction)),
             ts_start_ns,
             stage: if resumed.is_some() { Stage::Open } else { Stage::Opening },
-            next: resumed.unwrap_or_default(),
-            acked: resumed.unwrap_or_default(),
+            next,
+            acked: PerDirection::from_fn(|direction| next[direction] + u64::from(fin[direction])),
             spoke: PerDirection::default(),
-            fin: PerDirection::default(),
+            fin,
             held: None,
         }
     }
 
     pub(super) fn position(&self) -> PerDirection<u64> {
         self.next
+    }
+
+    /// Whose FIN is written.
+    pub(super) fn finished(&self) -> PerDirection<bool> {
+        self.fin
     }
 
     pub(super) fn next_file(&mut self) {

@@ -188,6 +188,38 @@ async fn extents_are_counted_on_after_two_kills_with_nothing_written_between_the
     assert_eq!(numbers, [0, 1]);
 }
 
+#[tokio::test]
+async fn a_half_closed_session_goes_on_behind_its_fin_after_a_kill() {
+    let (data, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let recorder = Recorder::start(data.path()).await;
+    let mut forwarder = recorder.connect();
+    let down = noise(6, 3_000);
+    forwarder.open(tcp(1, CLIENT)).await;
+    forwarder.data(1, Up, &noise(5, 1_000)).await;
+    forwarder.mark(1, Up, MarkKind::Fin).await;
+    forwarder.flush().await;
+    written(&recorder, 7).await;
+    crash(data.path(), after.path(), 0);
+    forwarder.hang_up().await;
+    recorder.stop().await;
+
+    let recorder = Recorder::start(after.path()).await;
+    let mut forwarder = recorder.connect();
+    let resumed = Some(PerDirection { up: 1_000, down: 0 });
+    forwarder.open(Opening { resumed, ..tcp(1, CLIENT) }).await;
+    forwarder.data(1, Down, &down).await;
+    forwarder.mark(1, Down, MarkKind::Fin).await;
+    forwarder.end(1, EndReason::Done).await;
+    forwarder.hang_up().await;
+    recorder.stop().await;
+    let file = files(after.path(), "web").pop().unwrap();
+    tshark::clean(&file).unwrap();
+    assert!(tshark::tcp_payload(&file, "0", TCP_PORT).unwrap() == down);
+    let fields = ["-T", "fields", "-e", "tcp.flags.str", "-Y", "tcp.flags.reset == 1"];
+    let resets = tshark::run("tshark", &[&["-r", file.to_str().unwrap()], &fields[..]].concat());
+    assert_eq!(resets.unwrap(), "", "both sides have finished");
+}
+
 /// Waits until so many packets are written.
 async fn written(recorder: &Recorder, packets: u64) {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
