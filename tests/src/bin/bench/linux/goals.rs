@@ -42,6 +42,12 @@ pub(super) fn ratio(
         (Relay::Weir, Profile::Reno, Test::Bulk8Up | Test::Bulk8Down, Figure::GbitPerS) => {
             [Some(1.6), Some(1.5), Some(1.0)]
         }
+        (Relay::WeirCapture, Profile::Reno, Test::Bulk8Up | Test::Bulk8Down, Figure::CpuPerGb) => {
+            [Some(2.0), None, None]
+        }
+        (Relay::WeirCapture, Profile::Reno, Test::Bulk8Up | Test::Bulk8Down, Figure::GbitPerS) => {
+            [Some(0.65), None, None]
+        }
         (Relay::Weir, Profile::Bbr, Test::Bulk8Up | Test::Bulk8Down, Figure::CpuPerGb) => {
             [Some(0.45), Some(0.48), Some(0.80)]
         }
@@ -66,7 +72,7 @@ pub(super) fn ratio(
     })
 }
 
-/// The same of the means of up and down with eight streams, which is what capturing is judged by: what
+/// The same of the means of up and down with eight streams, by which capturing is judged besides: what
 /// HAProxy uses differs by direction.
 pub(super) fn mean_ratio(
     profile: Profile,
