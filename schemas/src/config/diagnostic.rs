@@ -36,6 +36,8 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// Where; `None` when something is missing from the file as a whole.
     pub place: Option<Place>,
+    /// The file, when it is another one, which the configuration names.
+    pub file: Option<String>,
 }
 
 /// A place in a file, with the line that it is in.
@@ -139,7 +141,8 @@ impl Diagnostics {
             Level::Fault => "",
             Level::Warning => "warning: ",
         };
-        format!("{}:{place} {level}{}", self.file, diagnostic.message)
+        let file = diagnostic.file.as_ref().unwrap_or(&self.file);
+        format!("{file}:{place} {level}{}", diagnostic.message)
     }
 }
 
@@ -224,7 +227,8 @@ impl<'s> Findings<'s> {
 
     /// Whether something was already found in the line a span begins in.
     pub fn marks_line(&self, line: usize) -> bool {
-        self.list.iter().any(|(_, found)| found.place.as_ref().is_some_and(|p| p.line == line))
+        let own = self.list.iter().filter(|(_, found)| found.file.is_none());
+        own.filter_map(|(_, found)| found.place.as_ref()).any(|place| place.line == line)
     }
 
     /// Whether a fault was found.
@@ -232,17 +236,35 @@ impl<'s> Findings<'s> {
         self.list.iter().any(|(_, found)| found.level == Level::Fault)
     }
 
+    /// Takes in what was found in another file, which is named at the bytes `named_at`.
+    pub fn take_in(&mut self, named_at: Range<usize>, other: Diagnostics) {
+        for mut diagnostic in other.list {
+            diagnostic.file.get_or_insert_with(|| other.file.clone());
+            self.keep(named_at.start, diagnostic.level, || diagnostic);
+        }
+        self.more += other.more;
+    }
+
     fn push(&mut self, level: Level, span: Option<Range<usize>>, refusal: Refusal) {
+        let offset = span.as_ref().map_or(usize::MAX, |span| span.start);
+        let source = self.source;
+        self.keep(offset, level, || Diagnostic {
+            level,
+            message: refusal.message,
+            help: (!refusal.help.is_empty()).then_some(refusal.help),
+            place: span.map(|span| Place::find(source, span)),
+            file: None,
+        });
+    }
+
+    fn keep(&mut self, offset: usize, level: Level, diagnostic: impl FnOnce() -> Diagnostic) {
         // A fault among warnings must be kept, or the file would be taken.
         let decides = level == Level::Fault && !self.has_faults();
         if self.list.len() >= MAX_KEPT && !decides {
             self.more += 1;
             return;
         }
-        let offset = span.as_ref().map_or(usize::MAX, |span| span.start);
-        let place = span.map(|span| Place::find(self.source, span));
-        let help = (!refusal.help.is_empty()).then_some(refusal.help);
-        self.list.push((offset, Diagnostic { level, message: refusal.message, help, place }));
+        self.list.push((offset, diagnostic()));
     }
 
     /// Everything found, in the order of the lines; what concerns the whole file comes last.
@@ -283,6 +305,19 @@ mod tests {
         assert!(found.has_faults());
         assert_eq!((found.list.len(), found.more), (101, 50));
         assert!(found.to_string().ends_with("f: and 50 more\n"));
+    }
+
+    #[test]
+    fn what_is_found_in_a_named_file_stands_where_it_is_named() {
+        let mut inner = Findings::new("10.0.0.0/33\n");
+        inner.fault(0..11, Refusal::new("wrong", ""));
+        let mut findings = Findings::new("a\nb\nc\n");
+        findings.fault(4..5, Refusal::new("wrong c", ""));
+        findings.take_in(2..3, inner.into_diagnostics("nets.txt"));
+        findings.fault(0..1, Refusal::new("wrong a", ""));
+        assert!(!findings.marks_line(2));
+        let lines: Vec<String> = findings.into_diagnostics("f").lines().collect();
+        assert_eq!(lines, ["f:1:1: wrong a", "nets.txt:1:1: wrong", "f:3:1: wrong c"]);
     }
 
     #[test]

@@ -10,5 +10,7 @@ mod quantity;
 mod section;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Findings, Level, Place, Refusal};
-pub use quantity::{duration, show_duration, show_size, size};
+pub use quantity::{
+    bandwidth, duration, rate, show_bandwidth, show_duration, show_rate, show_size, size,
+};
 pub use section::{Document, Section, Value};
