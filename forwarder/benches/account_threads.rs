@@ -211,6 +211,7 @@ fn config(dir: &Path) -> Config {
         host_name: "edge-1".to_owned(),
         local_addresses: Vec::new(),
         congestion_controls: Vec::new(),
+        files: std::collections::BTreeMap::new(),
     };
     Config::parse(&source, "f", &environment).unwrap_or_else(|faults| panic!("{faults}"))
 }

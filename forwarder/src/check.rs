@@ -277,7 +277,7 @@ fn rule_json(rule: &Rule) -> Value {
         "name": rule.name.as_str(),
         "services": texts(&rule.services),
         "from": texts(&rule.from),
-        "customer": rule.customer.as_ref().map(|customer| customer.as_str()),
+        "customer": rule.customer.as_ref().map(ToString::to_string),
         "log": log_json(rule.log),
     });
     match &rule.action {
@@ -293,9 +293,8 @@ fn rule_json(rule: &Rule) -> Value {
     value
 }
 
-fn log_json(log: LogChoice) -> Vec<&'static str> {
-    let moments = [(log.connect, "connect"), (log.disconnect, "disconnect"), (log.error, "error")];
-    moments.iter().filter(|(chosen, _)| *chosen).map(|(_, moment)| *moment).collect()
+fn log_json(log: LogChoice) -> Vec<String> {
+    log.to_string().split(", ").filter(|moment| !moment.is_empty()).map(str::to_owned).collect()
 }
 
 /// Timeouts in seconds.
@@ -323,6 +322,7 @@ mod tests {
             host_name: "edge-1".to_owned(),
             local_addresses: Vec::new(),
             congestion_controls: Vec::new(),
+            files: std::collections::BTreeMap::new(),
         };
         let source = include_str!("../core/tests/config/valid/every-key.toml");
         Config::parse(source, "every-key.toml", &environment)
@@ -350,6 +350,7 @@ mod tests {
             host_name: "edge-1".to_owned(),
             local_addresses: Vec::new(),
             congestion_controls: Vec::new(),
+            files: std::collections::BTreeMap::new(),
         };
         let config = Config::parse(&source, "f", &environment).unwrap();
         let warnings = machine_warnings(&config).join("\n");

@@ -61,6 +61,7 @@ pub fn environment() -> Environment {
         host_name,
         local_addresses: local_addresses().unwrap_or_default(),
         congestion_controls: tcp_options::congestion_controls(),
+        files: std::collections::BTreeMap::new(),
     }
 }
 

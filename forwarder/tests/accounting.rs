@@ -30,6 +30,7 @@ fn config(dir: &Path) -> Config {
         host_name: "edge".to_owned(),
         local_addresses: Vec::new(),
         congestion_controls: Vec::new(),
+        files: std::collections::BTreeMap::new(),
     };
     Config::parse(&text, "test.toml", &environment).expect("the configuration is right")
 }

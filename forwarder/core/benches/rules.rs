@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use divan::{Bencher, black_box};
 use forwarder_core::config::{Config, Environment};
+use forwarder_core::matching::{Book, Client, Fact, Matcher};
 
 fn main() {
     divan::main();
@@ -31,6 +32,7 @@ fn config(rules: usize) -> Config {
         host_name: "edge-1".to_owned(),
         local_addresses: Vec::new(),
         congestion_controls: Vec::new(),
+        files: std::collections::BTreeMap::new(),
     };
     Config::parse(&source, "f", &environment).unwrap_or_else(|faults| panic!("{faults}"))
 }
@@ -38,6 +40,13 @@ fn config(rules: usize) -> Config {
 #[divan::bench(args = [0, 10, 100, 1000])]
 fn last_of_so_many_rules_matches(bencher: Bencher<'_, '_>, rules: usize) {
     let config = config(rules);
-    let client = IpAddr::from(Ipv4Addr::new(203, 0, 113, 9));
-    bencher.bench(|| config.judge(0, black_box(client)));
+    let client = Client {
+        listener: config.services[0].listeners[0],
+        ip: IpAddr::from(Ipv4Addr::new(203, 0, 113, 9)),
+        port: 40_000,
+        reverse: Fact::NotAsked,
+        server_name: Fact::NotAsked,
+    };
+    let matcher = Matcher::new(config.into(), Book::default());
+    bencher.bench(|| matcher.judge(0, black_box(&client)));
 }

@@ -6,5 +6,5 @@
 
 pub mod accounting;
 pub mod config;
-pub mod rule;
+pub mod matching;
 pub mod session;

@@ -19,6 +19,7 @@ fn environment() -> Environment {
         congestion_controls: [("reno", true), ("bbr", true), ("dctcp", false)]
             .map(|(name, may_use)| CongestionOffer { name: name.to_owned(), may_use })
             .into(),
+        files: std::collections::BTreeMap::new(),
     }
 }
 

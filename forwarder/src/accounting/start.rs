@@ -344,6 +344,7 @@ mod tests {
             host_name: "edge".to_owned(),
             local_addresses: Vec::new(),
             congestion_controls: Vec::new(),
+            files: std::collections::BTreeMap::new(),
         };
         let config = Config::parse(&text, "test.toml", &environment).unwrap();
         let (_, mut thread) = start(&config, Clock::start()).unwrap();

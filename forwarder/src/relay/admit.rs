@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forwarder_core::accounting::{Denial, Opening};
-use forwarder_core::config::{CaptureMode, Listener, WhenBehind};
+use forwarder_core::config::{CaptureMode, Listener, Refuse, WhenBehind};
+use forwarder_core::matching::{Client, Fact, Question, ReverseNames};
 use schemas::vocab::{
     ClientAddr, DenyAction, DenyReason, EndPhase, ListenAddr, SessionId, TargetAddr, Transport,
 };
@@ -12,7 +13,7 @@ use schemas::wire::CaptureOpen;
 
 use super::counters::count;
 use super::meter::Meter;
-use super::plan::{PassPlan, RulePlan, ServicePlan};
+use super::plan::{Billed, Decision, PassPlan, RulePlan, ServicePlan};
 use super::thread::DataThread;
 
 /// A client at the door.
@@ -22,12 +23,40 @@ pub(crate) struct Arrival {
     pub(crate) listener: Listener,
     /// The socket peer.
     pub(crate) client: ClientAddr,
+    /// For whom the peer speaks, by its PROXY header.
+    pub(crate) proxied: Option<ClientAddr>,
     /// The local address it used.
     pub(crate) listen: ListenAddr,
     /// When.
     pub(crate) at: Instant,
     /// Payload that came with it: a datagram's, in bytes.
     pub(crate) bytes: u64,
+}
+
+impl Arrival {
+    /// Whom rules and limits see.
+    pub(crate) fn effective(&self) -> ClientAddr {
+        self.proxied.unwrap_or(self.client)
+    }
+}
+
+/// What was found out about a client at the door.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    pub(crate) reverse: Fact<Arc<ReverseNames>>,
+    pub(crate) server_name: Fact<String>,
+}
+
+/// What happens to a client at the door.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and most are let in")]
+pub(crate) enum Door {
+    /// It has a number and a slot.
+    Admitted(Admitted, Meter),
+    /// It was refused, and the account knows; this it is to see.
+    Refused(DenyAction),
+    /// It depends: find this out and ask again.
+    Asks(Question),
 }
 
 /// A client that may pass.
@@ -37,31 +66,36 @@ pub(crate) struct Admitted {
     pub(crate) service: Arc<ServicePlan>,
     pub(crate) rule: Arc<RulePlan>,
     pub(crate) pass: Arc<PassPlan>,
+    pub(crate) customer: Option<Arc<Billed>>,
     pub(crate) client: ClientAddr,
     pub(crate) listen: ListenAddr,
 }
 
 impl DataThread {
-    /// Asks the rules, and gives a client that may pass its number and slot. `None`: it was
-    /// refused, and the account knows.
-    pub(crate) fn admit(&self, arrival: &Arrival) -> Option<(Admitted, Meter)> {
+    /// Asks the rules, and gives a client that may pass its number and slot.
+    pub(crate) fn admit(&self, arrival: &Arrival, facts: &Facts) -> Door {
         let shared = &self.shared;
         let plan = shared.plan.load();
         let Some(service) = plan.service(arrival.listener) else {
             // Its listener was removed while the client waited; no service is left to name.
             count(&shared.counters.denied);
-            return None;
+            return Door::Refused(refusal(arrival, None));
         };
-        let rule = plan.decide(service, arrival.client.ip());
-        let Some((rule, pass)) = rule.and_then(|rule| Some((rule, rule.pass.as_ref()?))) else {
-            let reason = if rule.is_some() { DenyReason::Rule } else { DenyReason::NoRule };
-            self.refuse(arrival, service, rule, EndPhase::Policy, reason);
-            return None;
+        let no = |rule, reason| {
+            Door::Refused(self.refuse(arrival, service, rule, EndPhase::Policy, reason))
         };
+        let (rule, pass) = match plan.decide(service, &client(arrival, facts)) {
+            Decision::Pass(rule, pass) => (rule, pass),
+            Decision::Block(Some(rule)) => return no(Some(rule), DenyReason::Rule),
+            Decision::Block(None) => return no(None, DenyReason::NoRule),
+            Decision::Nameless(rule) => return no(Some(rule), DenyReason::UnknownName),
+            Decision::Ask(question) => return Door::Asks(question),
+        };
+        let customer = rule.customer(arrival.effective().ip());
         let opening = Opening {
             service: service.id,
             rule: rule.id,
-            customer: rule.customer_id,
+            customer: customer.map_or(0, |customer| customer.id),
             config_rev: plan.revision,
             transport: arrival.listener.transport,
             client: arrival.client,
@@ -76,25 +110,29 @@ impl DataThread {
                     service: Arc::clone(service),
                     rule: Arc::clone(rule),
                     pass: Arc::clone(pass),
+                    customer: customer.cloned(),
                     client: arrival.client,
                     listen: arrival.listen,
                 };
                 self.log(arrival.at).connect(&admitted);
-                Some((admitted, Meter::new(slot, shared.clock, arrival.at)))
+                Door::Admitted(admitted, Meter::new(slot, shared.clock, arrival.at))
             }
-            Err(refused) => {
-                self.refuse(arrival, service, Some(rule), EndPhase::Policy, refused.reason);
-                None
-            }
+            Err(refused) => no(Some(rule), refused.reason),
         }
     }
 
     /// Reports a client that is turned away for want of something of ours, without asking the
     /// rules.
-    pub(crate) fn turn_away(&self, arrival: &Arrival, reason: DenyReason) {
+    pub(crate) fn turn_away(
+        &self,
+        arrival: &Arrival,
+        phase: EndPhase,
+        reason: DenyReason,
+    ) -> DenyAction {
         let plan = self.shared.plan.load();
-        if let Some(service) = plan.service(arrival.listener) {
-            self.refuse(arrival, service, None, EndPhase::Accept, reason);
+        match plan.service(arrival.listener) {
+            Some(service) => self.refuse(arrival, service, None, phase, reason),
+            None => refusal(arrival, None),
         }
     }
 
@@ -105,18 +143,16 @@ impl DataThread {
         rule: Option<&Arc<RulePlan>>,
         phase: EndPhase,
         reason: DenyReason,
-    ) {
+    ) -> DenyAction {
         let shared = &self.shared;
         count(&shared.counters.denied);
         count(&service.counters.denied);
-        let action = match arrival.listener.transport {
-            Transport::Tcp => DenyAction::Reset,
-            Transport::Udp => DenyAction::Drop,
-        };
+        let action = refusal(arrival, rule);
+        let customer = rule.and_then(|rule| rule.customer(arrival.effective().ip()));
         shared.account.deny(Denial {
             service: service.id,
             rule: rule.map_or(0, |rule| rule.id),
-            customer: rule.map_or(0, |rule| rule.customer_id),
+            customer: customer.map_or(0, |customer| customer.id),
             transport: arrival.listener.transport,
             client: arrival.client,
             listen: arrival.listen,
@@ -128,6 +164,7 @@ impl DataThread {
         });
         let rule = rule.map(|rule| &rule.rule);
         self.log(arrival.at).refused(service.name.as_str(), rule, arrival, reason);
+        action
     }
 
     /// Begins to keep a session's payload if its rule says so.
@@ -147,7 +184,7 @@ impl DataThread {
             session_no: session.id.number,
             service: session.service.name.to_string(),
             rule: rule.name.to_string(),
-            customer: rule.customer.as_ref().map(ToString::to_string).unwrap_or_default(),
+            customer: session.customer.as_ref().map(|one| one.name.to_string()).unwrap_or_default(),
             transport: transport.as_str().to_owned(),
             client: session.client.to_string(),
             listen: session.listen.to_string(),
@@ -161,5 +198,24 @@ impl DataThread {
             Transport::Udp => WhenBehind::Drop,
         };
         meter.keep_payload(self.capture.begin(open, mode, when_behind));
+    }
+}
+
+fn client<'a>(arrival: &Arrival, facts: &'a Facts) -> Client<'a> {
+    Client {
+        listener: arrival.listener,
+        ip: arrival.effective().ip(),
+        port: arrival.effective().port(),
+        reverse: facts.reverse.as_ref().map(Arc::as_ref),
+        server_name: facts.server_name.as_ref().map(String::as_str),
+    }
+}
+
+/// What a refused client sees.
+fn refusal(arrival: &Arrival, rule: Option<&Arc<RulePlan>>) -> DenyAction {
+    match (arrival.listener.transport, rule.map(|rule| rule.rule.refuse)) {
+        (Transport::Udp, _) => DenyAction::Drop,
+        (Transport::Tcp, Some(Refuse::Close)) => DenyAction::Close,
+        (Transport::Tcp, Some(Refuse::Reset) | None) => DenyAction::Reset,
     }
 }

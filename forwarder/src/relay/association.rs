@@ -2,12 +2,13 @@
 
 use std::cell::{Cell, OnceCell};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use forwarder_core::accounting::Ending;
-use forwarder_core::config::Target;
+use forwarder_core::config::Host;
 use forwarder_core::session::DialFailure;
 use forwarder_sys::datagram::{BATCH, Batch, Destination};
 use schemas::vocab::{
@@ -112,8 +113,8 @@ impl Association {
     fn dial_addresses(&self, thread: &DataThread) {
         let mut last = DialFailure::NoTarget;
         for plan in self.admitted.pass.targets_in_turn() {
-            let Target::Address(address) = plan.target else { continue };
-            match self.connect(thread, address, plan) {
+            let Host::Address(address) = plan.target.host else { continue };
+            match self.connect(thread, SocketAddr::new(address, self.port(plan)), plan) {
                 Ok(()) => return,
                 Err(failure) => last = failure,
             }
@@ -127,11 +128,12 @@ impl Association {
     async fn dial_names(&self, thread: &DataThread) {
         let mut last = (DialFailure::NoTarget, EndPhase::Connect);
         'targets: for plan in self.admitted.pass.targets_in_turn() {
-            let addresses = match &plan.target {
-                Target::Address(address) => Ok(vec![*address]),
-                Target::Name(host, port) => {
+            let port = self.port(plan);
+            let addresses = match &plan.target.host {
+                Host::Address(address) => Ok(vec![SocketAddr::new(*address, port)]),
+                Host::Name(host) => {
                     let deadline = dial::deadline(self.admitted.pass.timeouts.connect);
-                    dial::resolve(host, *port, deadline).await
+                    dial::resolve(host, port, deadline).await
                 }
             };
             let addresses = match addresses {
@@ -154,10 +156,15 @@ impl Association {
         self.failed(thread, last.0, last.1);
     }
 
+    /// The port to dial: the target's, or else the one that the client came to.
+    fn port(&self, plan: &TargetPlan) -> u16 {
+        plan.target.port.unwrap_or(self.admitted.listen.port())
+    }
+
     fn connect(
         &self,
         thread: &DataThread,
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         plan: &TargetPlan,
     ) -> Result<(), DialFailure> {
         let target = TargetAddr::new(address);
@@ -374,6 +381,6 @@ mod tests {
     #[test]
     fn the_task_of_an_idle_association_is_small() {
         assert!(size_of_future(Carrier::run) <= 768, "{} bytes", size_of_future(Carrier::run));
-        assert!(size_of::<Association>() <= 400, "{} bytes", size_of::<Association>());
+        assert!(size_of::<Association>() <= 512, "{} bytes", size_of::<Association>());
     }
 }

@@ -95,12 +95,12 @@ impl Meter {
         self.capture.borrow().as_ref().is_none_or(|capture| capture.may_splice())
     }
 
-    /// Ready when payload of `direction` may be received: at once, unless a rule says that a capture
-    /// that is behind slows its sessions.
-    pub(crate) fn poll_room(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<()> {
+    /// Ready when payload of `direction` may be received, with how many bytes: at once and without
+    /// end, unless a rule limits bandwidth, or says that a capture that is behind slows its sessions.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<usize> {
         match &mut *self.capture.borrow_mut() {
-            Some(capture) => capture.poll_room(direction, cx),
-            None => Poll::Ready(()),
+            Some(capture) => capture.poll_room(direction, cx).map(|()| usize::MAX),
+            None => Poll::Ready(usize::MAX),
         }
     }
 

@@ -10,6 +10,7 @@ mod batches;
 mod buffers;
 mod counters;
 mod descriptors;
+mod door;
 mod drops;
 mod log;
 mod meter;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use forwarder_core::config::{Config, Listener, Tcp, listener_changes};
+use forwarder_core::matching::Book;
 use forwarder_core::session::Route;
 use forwarder_sys::datagram;
 use futures_util::future::select_all;
@@ -130,6 +132,7 @@ pub struct Relay {
     shared: Arc<Shared>,
     threads: Vec<ThreadHandle>,
     bound: Vec<Bound>,
+    book: Book,
 }
 
 impl Relay {
@@ -148,7 +151,8 @@ impl Relay {
         let Bindings { mut groups, threads } = bindings;
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
         let counters = Arc::new(Counters::default());
-        let plan = Plan::new(config, &bound, &counters, |name| account.name_id(name))?;
+        let name_id = |name: &str| account.name_id(name);
+        let plan = Plan::new(config, Book::default(), &bound, &counters, name_id)?;
         let held = threads * (groups.len() + DESCRIPTORS_PER_THREAD);
         let shared = Arc::new(Shared {
             account,
@@ -163,7 +167,7 @@ impl Relay {
             .map(|number| ThreadHandle::spawn(number, Arc::clone(&shared), share(&mut groups)))
             .collect::<Result<_, _>>()
             .map_err(RelayError::Thread)?;
-        Ok(Self { shared, threads, bound })
+        Ok(Self { shared, threads, bound, book: Book::default() })
     }
 
     /// Puts another configuration in force: binds the listeners it adds, closes those it drops,
@@ -180,7 +184,7 @@ impl Relay {
         bound.retain(|bound| !dropped.contains(&bound.listener));
         bound.extend(groups.iter().map(Group::bound));
         let name_id = |name: &str| self.shared.account.name_id(name);
-        let plan = Plan::new(config, &bound, &self.shared.counters, name_id)?;
+        let plan = Plan::new(config, self.book.clone(), &bound, &self.shared.counters, name_id)?;
         self.shared.plan.store(Arc::new(plan));
         self.bound = bound;
         for thread in &self.threads {
@@ -188,6 +192,13 @@ impl Relay {
             thread.order(Order::Listen { add, remove }).await;
         }
         Ok(())
+    }
+
+    /// What the names in the rules mean from now on.
+    pub fn set_book(&mut self, book: Book) {
+        self.book = book;
+        let plan = self.shared.plan.load().with_book(self.book.clone());
+        self.shared.plan.store(Arc::new(plan));
     }
 
     /// The listeners and the addresses they are bound to.

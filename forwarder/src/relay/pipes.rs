@@ -125,12 +125,13 @@ fn enlarge(pipe: &OwnedFd, wanted: usize) -> usize {
 }
 
 impl Lent {
-    /// Splices what a socket has into the pipe, which must be empty.
+    /// Splices what a socket has, at most `most` bytes, into the pipe, which must be empty.
     ///
     /// # Errors
     /// What splice(2) gives; `WouldBlock`: the socket has nothing.
-    pub(crate) fn fill(&self, from: impl AsFd) -> io::Result<usize> {
-        let fill = || splice(from.as_fd(), None, &self.pipe().writer, None, FILL_BYTES, FLAGS);
+    pub(crate) fn fill(&self, from: impl AsFd, most: usize) -> io::Result<usize> {
+        let most = most.min(FILL_BYTES);
+        let fill = || splice(from.as_fd(), None, &self.pipe().writer, None, most, FLAGS);
         Ok(retry_on_intr(fill)?)
     }
 

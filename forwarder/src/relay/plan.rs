@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forwarder_core::config::{
-    Action, CaptureMode, Config, Listener, Rule, Target, Tcp, Timeouts, Verdict, WhenBehind,
+    Action, CaptureMode, Config, Customer, Host, Listener, Rule, Target, Tcp, Timeouts, WhenBehind,
 };
-use schemas::vocab::{ServiceName, Transport};
+use forwarder_core::matching::{Book, Client, Matcher, Question, Verdict};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use schemas::vocab::{CustomerName, ServiceName, Transport};
 
 use super::counters::{Counters, ServiceCounters};
 use crate::dial;
@@ -25,13 +27,27 @@ pub struct NamesFull {
 }
 
 /// What a configuration means for sessions that begin now.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     pub(crate) revision: u32,
     pub(crate) tcp: Arc<Tcp>,
-    services: HashMap<Listener, Arc<ServicePlan>>,
-    own: HashMap<(Transport, u16), Vec<IpAddr>>,
+    matcher: Arc<Matcher>,
+    services: Arc<HashMap<Listener, Arc<ServicePlan>>>,
+    own: Arc<HashMap<(Transport, u16), Vec<IpAddr>>>,
+}
+
+/// What the rules say about a client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Decision<'a> {
+    /// It may pass.
+    Pass(&'a Arc<RulePlan>, &'a Arc<PassPlan>),
+    /// It may not: this rule blocks it, or none matches.
+    Block(Option<&'a Arc<RulePlan>>),
+    /// This rule would pass it, if it had the name that `[dns]` requires.
+    Nameless(&'a Arc<RulePlan>),
+    /// That depends on something that takes time to find out.
+    Ask(Question),
 }
 
 /// One service and the rules that cover it.
@@ -51,9 +67,16 @@ pub(crate) struct ServicePlan {
 pub(crate) struct RulePlan {
     pub(crate) rule: Rule,
     pub(crate) id: u32,
-    pub(crate) customer_id: u32,
+    customers: Vec<(IpNet, Arc<Billed>)>,
     /// `None`: the rule blocks.
     pub(crate) pass: Option<Arc<PassPlan>>,
+}
+
+/// Who is billed for a session.
+#[derive(Debug, Clone)]
+pub(crate) struct Billed {
+    pub(crate) name: CustomerName,
+    pub(crate) id: u32,
 }
 
 /// How a client that may pass is relayed.
@@ -81,6 +104,7 @@ impl Plan {
     /// A name does not fit into the name area.
     pub(crate) fn new(
         config: &Config,
+        book: Book,
         bound: &[Bound],
         counters: &Counters,
         name_id: impl Fn(&str) -> Option<u32>,
@@ -109,7 +133,21 @@ impl Plan {
             own.entry(key).or_default().push(bound.address.ip());
         }
         let revision = name_id(&config.revision)?;
-        Ok(Self { config: config.clone(), revision, tcp, services, own })
+        let config = Arc::new(config.clone());
+        Ok(Self {
+            matcher: Arc::new(Matcher::new(Arc::clone(&config), book)),
+            config,
+            revision,
+            tcp,
+            services: Arc::new(services),
+            own: Arc::new(own),
+        })
+    }
+
+    /// The same, with other meanings of the names in the rules.
+    pub(crate) fn with_book(&self, book: Book) -> Self {
+        let matcher = Arc::new(Matcher::new(Arc::clone(&self.config), book));
+        Self { matcher, ..self.clone() }
     }
 
     /// The service that a listener belongs to. `None`: it was removed.
@@ -117,18 +155,21 @@ impl Plan {
         self.services.get(&listener)
     }
 
-    /// The rule that decides about a client of a service. `None`: no rule matches, which is a
-    /// block.
-    pub(crate) fn decide<'a>(
-        &self,
-        service: &'a ServicePlan,
-        client: IpAddr,
-    ) -> Option<&'a Arc<RulePlan>> {
-        match self.config.judge(service.index, client) {
-            Verdict::Pass { rule } | Verdict::Block { rule: Some(rule) } => {
-                service.rules.get(&rule)
+    /// What the rules say about a client of a service.
+    pub(crate) fn decide<'a>(&self, service: &'a ServicePlan, client: &Client<'_>) -> Decision<'a> {
+        let plan = |rule: usize| service.rules.get(&rule);
+        match self.matcher.judge(service.index, client) {
+            Verdict::Pass { rule } => {
+                match plan(rule).and_then(|rule| Some((rule, rule.pass()?))) {
+                    Some((rule, pass)) => Decision::Pass(rule, pass),
+                    None => Decision::Block(plan(rule)),
+                }
             }
-            Verdict::Block { rule: None } => None,
+            Verdict::Block { rule } => Decision::Block(rule.and_then(plan)),
+            Verdict::Nameless { rule } => {
+                plan(rule).map_or(Decision::Block(None), Decision::Nameless)
+            }
+            Verdict::Ask(question) => Decision::Ask(question),
         }
     }
 
@@ -168,11 +209,33 @@ impl RulePlan {
                 next: AtomicUsize::new(0),
             })),
         };
-        let customer_id = match &rule.customer {
-            Some(customer) => name_id(customer.as_str())?,
-            None => 0,
+        let billed = |name: &CustomerName| {
+            Ok(Arc::new(Billed { name: name.clone(), id: name_id(name.as_str())? }))
         };
-        Ok(Self { rule: rule.clone(), id: name_id(rule.name.as_str())?, customer_id, pass })
+        let everyone = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+        let customers = match &rule.customer {
+            Some(Customer::Fixed(name)) => everyone
+                .into_iter()
+                .map(|net| Ok((net, billed(name)?)))
+                .collect::<Result<_, _>>()?,
+            Some(Customer::ByNetwork(file)) => {
+                let entries = file.networks.iter().map(|(net, name)| Ok((*net, billed(name)?)));
+                entries.collect::<Result<_, _>>()?
+            }
+            None => Vec::new(),
+        };
+        Ok(Self { rule: rule.clone(), id: name_id(rule.name.as_str())?, customers, pass })
+    }
+
+    fn pass(&self) -> Option<&Arc<PassPlan>> {
+        self.pass.as_ref()
+    }
+
+    /// Who is billed for a client's sessions, if anybody.
+    pub(crate) fn customer(&self, client: IpAddr) -> Option<&Arc<Billed>> {
+        let client = client.to_canonical();
+        let theirs = self.customers.iter().filter(|(net, _)| net.contains(&client));
+        theirs.max_by_key(|(net, _)| net.prefix_len()).map(|(_, billed)| billed)
     }
 }
 
@@ -185,7 +248,7 @@ impl PassPlan {
 
     /// Whether a target's name has to be looked up.
     pub(crate) fn has_names(&self) -> bool {
-        self.targets.iter().any(|plan| matches!(plan.target, Target::Name(..)))
+        self.targets.iter().any(|plan| matches!(plan.target.host, Host::Name(_)))
     }
 }
 
@@ -194,9 +257,9 @@ impl TargetPlan {
         target: &Target,
         name_id: impl Fn(&str) -> Result<u32, NamesFull>,
     ) -> Result<Self, NamesFull> {
-        let name_id = match target {
-            Target::Address(_) => 0,
-            Target::Name(host, _) => name_id(host)?,
+        let name_id = match &target.host {
+            Host::Address(_) => 0,
+            Host::Name(host) => name_id(host)?,
         };
         Ok(Self { target: target.clone(), name_id })
     }

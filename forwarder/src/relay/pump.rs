@@ -144,13 +144,13 @@ impl Pump {
 
     fn poll_step(&mut self, cx: &mut Context<'_>, side: Side<'_>) -> Poll<Result<Outcome, Halt>> {
         let done = match self.flow.step() {
-            Step::Read | Step::Fill if side.meter.poll_room(cx, self.direction).is_pending() => {
-                Ok(Outcome::NoRoom)
-            }
-            Step::Read => self.read(side),
+            step @ (Step::Read | Step::Fill) => match side.meter.poll_room(cx, self.direction) {
+                Poll::Pending => Ok(Outcome::NoRoom),
+                Poll::Ready(room) if step == Step::Read => self.read(side, room),
+                Poll::Ready(room) => self.fill(side, room),
+            },
             Step::Write(bytes) => self.write(side, bytes),
             Step::TakePipe => Ok(self.take_pipe(side)),
-            Step::Fill => self.fill(side),
             Step::Clear(bytes) => Ok(self.clear(side, bytes)),
             Step::Drain(bytes) => self.drain(side, bytes),
             Step::ReturnPipe => Ok(self.return_pipe()),
@@ -171,16 +171,18 @@ impl Pump {
         Poll::Ready(done)
     }
 
-    fn read(&mut self, side: Side<'_>) -> Result<Outcome, Halt> {
+    /// Reads at most `room` bytes, at least one.
+    fn read(&mut self, side: Side<'_>, room: usize) -> Result<Outcome, Halt> {
         let mut buffer = side.thread.buffers.take(side.tcp.buffer_bytes);
+        let space = buffer.len().min(room);
         let (mut bytes, mut asked) = (0, false);
         let doubted = self.silence == Silence::Doubted;
         let mut receive = || {
             asked = true;
-            bytes = retry_on_intr(|| recv(side.from, &mut *buffer, RecvFlags::empty()))?.0;
+            bytes = retry_on_intr(|| recv(side.from, &mut buffer[..space], RecvFlags::empty()))?.0;
             // A short read has emptied the socket: it need not be asked again to know that it would
             // block. The runtime keeps in mind that the sender has closed, if it has.
-            if (1..buffer.len()).contains(&bytes) { Err(blocks()) } else { Ok(()) }
+            if (1..space).contains(&bytes) { Err(blocks()) } else { Ok(()) }
         };
         let read = if doubted { receive() } else { side.from.try_io(Interest::READABLE, receive) };
         if bytes > 0 {
@@ -257,12 +259,13 @@ impl Pump {
         }
     }
 
-    fn fill(&mut self, side: Side<'_>) -> Result<Outcome, Halt> {
+    /// Splices at most `room` bytes into the pipe, at least one.
+    fn fill(&mut self, side: Side<'_>, room: usize) -> Result<Outcome, Halt> {
         let Hand::Pipe(pipe) = &self.hand else { return Ok(Outcome::Denied) };
         let filled = match self.silence {
-            Silence::Doubted => pipe.fill(side.from),
+            Silence::Doubted => pipe.fill(side.from, room),
             Silence::Sure | Silence::Assumed => {
-                side.from.try_io(Interest::READABLE, || pipe.fill(side.from))
+                side.from.try_io(Interest::READABLE, || pipe.fill(side.from, room))
             }
         };
         match filled {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use forwarder_core::config::Target;
+use forwarder_core::config::Host;
 use forwarder_core::session::{DialFailure, Event, TcpSession};
 use schemas::vocab::{TargetAddr, Transport};
 use tokio::net::TcpStream;
@@ -19,6 +19,8 @@ pub(crate) struct Reach<'a> {
     pub(crate) meter: &'a Meter,
     pub(crate) pass: &'a PassPlan,
     pub(crate) thread: &'a DataThread,
+    /// The port that the client came to.
+    pub(crate) listen_port: u16,
     /// The address dialled last.
     pub(crate) target_address: &'a mut Option<TargetAddr>,
 }
@@ -40,9 +42,13 @@ impl Reach<'_> {
     /// Dials one target, every address of its name in turn, within the connect timeout.
     async fn dial(&mut self, plan: &TargetPlan) -> Result<TcpStream, DialFailure> {
         let deadline = dial::deadline(self.pass.timeouts.connect);
-        let (host, port) = match &plan.target {
-            Target::Address(address) => return self.connect(*address, plan, deadline).await,
-            Target::Name(host, port) => (host, *port),
+        let port = plan.target.port.unwrap_or(self.listen_port);
+        let host = match &plan.target.host {
+            Host::Address(address) => {
+                let address = SocketAddr::new(*address, port);
+                return self.connect(address, plan, deadline).await;
+            }
+            Host::Name(host) => host,
         };
         self.machine.handle(Event::Resolve, self.thread.shared.clock.now());
         let addresses = Box::pin(dial::resolve(host, port, deadline)).await?;

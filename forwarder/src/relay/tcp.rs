@@ -12,7 +12,8 @@ use forwarder_core::accounting::{Ending, Peer, Peers, is_worth_asking};
 use forwarder_core::session::{Command, DialFailure, End, Event, Route, TcpSession};
 use forwarder_sys::tcp_info::tcp_info;
 use schemas::vocab::{
-    ClientAddr, Direction, EgressAddr, EndReason, ListenAddr, TargetAddr, Timestamp, Transport,
+    ClientAddr, DenyAction, Direction, EgressAddr, EndReason, ListenAddr, TargetAddr, Timestamp,
+    Transport,
 };
 use schemas::wire::MarkKind;
 use socket2::SockRef;
@@ -20,8 +21,9 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::Permit;
-use super::admit::{Admitted, Arrival};
+use super::admit::{Admitted, Arrival, Door, Facts};
 use super::counters::count;
+use super::door;
 use super::log::Outcome;
 use super::meter::Meter;
 use super::reach::Reach;
@@ -29,7 +31,7 @@ use super::relaying::{Parts, Patience, Relaying, Watch};
 use super::thread::{DataThread, Running};
 use crate::listener::Bound;
 
-/// Asks the rules about a client that was accepted, and carries its session or resets it.
+/// Asks the rules about a client that was accepted, and carries its session or turns it away.
 pub(crate) fn accepted(
     thread: &Rc<DataThread>,
     bound: Bound,
@@ -45,14 +47,26 @@ pub(crate) fn accepted(
     let arrival = Arrival {
         listener: bound.listener,
         client: ClientAddr::new(peer),
+        proxied: None,
         listen: ListenAddr::new(listen),
         at: thread.shared.clock.now(),
         bytes: 0,
     };
-    let Some((admitted, meter)) = thread.admit(&arrival) else {
-        reset(&client);
-        return;
-    };
+    match thread.admit(&arrival, &Facts::default()) {
+        Door::Admitted(admitted, meter) => begin(thread, admitted, meter, client, permit),
+        Door::Refused(action) => refuse(&client, action),
+        Door::Asks(question) => door::wait(thread, arrival, question, client, permit),
+    }
+}
+
+/// Carries the session of a client that was let in.
+pub(super) fn begin(
+    thread: &Rc<DataThread>,
+    admitted: Admitted,
+    meter: Meter,
+    client: TcpStream,
+    permit: Permit,
+) {
     let session = Session {
         machine: TcpSession::new(&admitted.pass.timeouts),
         meter: Some(meter),
@@ -66,6 +80,14 @@ pub(crate) fn accepted(
         _permit: permit,
     };
     spawn_local(life(session));
+}
+
+/// Closes a client's connection as it is to see it.
+pub(super) fn refuse(client: &TcpStream, action: DenyAction) {
+    match action {
+        DenyAction::Reset => reset(client),
+        DenyAction::Close | DenyAction::Drop => {}
+    }
 }
 
 /// A session's task.
@@ -123,7 +145,8 @@ impl Session {
         let Self { machine, meter, admitted, client, target_address, thread, .. } = self;
         let meter = meter.as_ref().expect(METER_LASTS);
         let pass = &admitted.pass;
-        let reach = Reach { machine, meter, pass, thread, target_address };
+        let listen_port = admitted.listen.port();
+        let reach = Reach { machine, meter, pass, thread, listen_port, target_address };
         // Boxed, because it takes more room than all that remains of the session once it stands.
         let mut reach = Box::pin(reach.run());
         // A dial that lasts a moment is not worth a watch on the client.

@@ -16,14 +16,15 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
+use forwarder_core::matching::{Fact, Question};
 use forwarder_sys::datagram::{BATCH, Batch, Local};
-use schemas::vocab::{ClientAddr, DenyReason, ListenAddr};
+use schemas::vocab::{ClientAddr, DenyReason, EndPhase, ListenAddr};
 use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::{AbortHandle, spawn_local, yield_now};
 
-use super::admit::Arrival;
+use super::admit::{Arrival, Door, Facts};
 use super::association::{Association, Carrier};
 use super::counters::{count, count_many};
 use super::drops::Drops;
@@ -245,6 +246,7 @@ impl Desk {
         let arrival = Arrival {
             listener: self.bound.listener,
             client: ClientAddr::new(key.peer),
+            proxied: None,
             listen: ListenAddr::new(SocketAddr::new(ip, self.bound.address.port())),
             at,
             bytes: bytes as u64,
@@ -253,11 +255,20 @@ impl Desk {
         let Some(permit) =
             room.then(|| thread.shared.descriptors.take(ASSOCIATION_DESCRIPTORS)).flatten()
         else {
-            thread.turn_away(&arrival, DenyReason::TableFull);
+            thread.turn_away(&arrival, EndPhase::Accept, DenyReason::TableFull);
             return None;
         };
-        let (admitted, meter) = thread.admit(&arrival)?;
-        Some(Rc::new(Association::begin(thread, admitted, meter, permit)))
+        let mut facts = Facts::default();
+        loop {
+            match thread.admit(&arrival, &facts) {
+                Door::Admitted(admitted, meter) => {
+                    return Some(Rc::new(Association::begin(thread, admitted, meter, permit)));
+                }
+                Door::Refused(_) => return None,
+                Door::Asks(Question::ReverseName) => facts.reverse = Fact::Unknown,
+                Door::Asks(Question::ServerName) => facts.server_name = Fact::Unknown,
+            }
+        }
     }
 
     /// Takes an association out of the table; datagrams that come later begin a new one.

@@ -9,7 +9,7 @@ use forwarder::accounting::{self, Account, JournalThread};
 use forwarder::capture::CaptureLane;
 use forwarder::clock::Clock;
 use forwarder::relay::{Bindings, Relay, Tuning};
-use forwarder_core::config::{Config, Environment, Target};
+use forwarder_core::config::{Config, Environment, Host, Target};
 use journal::Entry;
 use schemas::table::Session;
 use schemas::vocab::Transport;
@@ -72,7 +72,8 @@ impl Scene {
     pub(crate) fn start_towards(transport: Transport, target: SocketAddr) -> Self {
         let allowed = one_service(transport, &["127.0.0.1:9".parse().unwrap()]);
         Self::start_changed(&allowed, Setup::default(), |config| {
-            config.services[0].targets = vec![Target::Address(target)];
+            config.services[0].targets =
+                vec![Target { host: Host::Address(target.ip()), port: Some(target.port()) }];
         })
     }
 
@@ -159,6 +160,7 @@ fn configuration(dir: &Path, table: usize, services_and_rules: &str) -> Config {
         host_name: "test".to_owned(),
         local_addresses: Vec::new(),
         congestion_controls: Vec::new(),
+        files: std::collections::BTreeMap::new(),
     };
     Config::parse(&source, "forwarder.toml", &environment)
         .unwrap_or_else(|faults| panic!("{faults}"))

@@ -121,6 +121,8 @@ terms! {
         Resource = 9 "resource",
         /// The forwarder is stopping or the listener is paused.
         Draining = 10 "draining",
+        /// The client has no name, or none that is confirmed, and one is required.
+        UnknownName = 11 "unknown_name",
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use schemas::vocab::Transport;
 
-use super::{Listener, Target};
+use super::{Host, Listener, Target};
 use schemas::config::Refusal;
 
 /// Longest path of a Unix socket: `sun_path` less its closing zero.
@@ -89,7 +89,7 @@ pub(super) fn target(text: &str) -> Result<Target, Refusal> {
                 HELP,
             )
         })?;
-        return Ok(Target::Name(host.to_ascii_lowercase(), port));
+        return Ok(Target { host: Host::Name(host.to_ascii_lowercase()), port: Some(port) });
     };
     not_mapped(address)?;
     if address.is_unspecified() {
@@ -107,7 +107,7 @@ pub(super) fn target(text: &str) -> Result<Target, Refusal> {
             HELP,
         ));
     }
-    Ok(Target::Address(SocketAddr::new(address, port)))
+    Ok(Target { host: Host::Address(address), port: Some(port) })
 }
 
 /// One entry of `from`.
@@ -318,9 +318,11 @@ mod tests {
 
     #[test]
     fn targets_are_addresses_or_names_with_a_port() {
-        assert_eq!(target("10.0.0.5:80"), Ok(Target::Address("10.0.0.5:80".parse().unwrap())));
-        assert_eq!(target("[fd00::5]:80"), Ok(Target::Address("[fd00::5]:80".parse().unwrap())));
-        assert_eq!(target("Web.Internal:80"), Ok(Target::Name("web.internal".to_owned(), 80)));
+        for good in ["10.0.0.5:80", "[fd00::5]:80", "web.internal:80"] {
+            assert_eq!(target(good).map(|target| target.to_string()), Ok(good.to_owned()));
+        }
+        let web = Host::Name("web.internal".to_owned());
+        assert_eq!(target("Web.Internal:80"), Ok(Target { host: web, port: Some(80) }));
         for bad in [
             "",
             "10.0.0.5",

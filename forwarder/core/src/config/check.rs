@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::leaf::Leaf;
 use super::raw::{Action, File, Rule, Service};
-use super::{CaptureMode, Environment, Listener, Target};
+use super::{CaptureMode, Environment, Host, Listener, Target};
 
 /// Most services of a file.
 const MAX_SERVICES: usize = 1024;
@@ -309,16 +309,16 @@ fn transports<'a>(services: impl Iterator<Item = &'a Service>) -> Vec<Transport>
 fn reaches(target: &Target, listener: Listener, environment: &Environment) -> bool {
     const LOCALHOST: [IpAddr; 2] =
         [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    let (addresses, port) = match target {
-        Target::Address(address) => (&[address.ip()][..], address.port()),
-        Target::Name(name, port) if name == "localhost" => (&LOCALHOST[..], *port),
+    let addresses = match &target.host {
+        Host::Address(address) => std::slice::from_ref(address),
+        Host::Name(name) if name == "localhost" => &LOCALHOST[..],
         // What a name stands for may change at any time: the relay looks when it dials.
-        Target::Name(..) => return false,
+        Host::Name(_) => return false,
     };
     let bound = listener.address.ip();
     let is_ours =
         |ip: &IpAddr| ip.is_loopback() || environment.local_addresses.contains(&ip.to_canonical());
-    port == listener.address.port()
+    target.port.is_none_or(|port| port == listener.address.port())
         && addresses.iter().any(|ip| {
             *ip == bound || bound.is_unspecified() && bound.is_ipv4() == ip.is_ipv4() && is_ours(ip)
         })

@@ -5,36 +5,44 @@
 //! source --Document--> tree --raw--> values with places --check, resolve--> Config
 //! ```
 //!
-//! [`Config::parse`] goes all the way and gathers every fault on it; [`Config::judge`] asks the
-//! rules; [`start_only_changes`] says what a reload cannot do.
+//! [`Config::parse`] goes all the way and gathers every fault on it; the rules are asked by
+//! [`matching`](crate::matching); [`start_only_changes`] says what a reload cannot do.
 
 mod address;
 mod check;
 mod keys;
 mod leaf;
+mod limit;
+mod observe;
+mod origin;
 mod raw;
 mod reach;
+mod redirect;
 mod reload;
 mod resolve;
 mod tcp;
-mod verdict;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 pub use keys::{KEYS, LATER};
+pub use limit::{Bandwidth, Every, Limit, Per, Quota, Rate};
+pub use observe::{Alert, EndedBy, Log, LogFormat, LogLevel, LogTo, Watch};
+pub use origin::{Customer, CustomerFile, NetworkFile, Origin, Refuse, ServerName, UnknownName};
+pub use redirect::{
+    Balance, Health, Host, ProxyAccept, ProxySend, ProxyVersion, Source, Target, UdpReplies,
+};
 pub use reload::{ListenerChanges, listener_changes, start_only_changes};
 use schemas::config::Diagnostics;
 pub use schemas::config::{show_duration, show_size};
-use schemas::vocab::{CustomerName, NodeName, RuleName, ServiceName, Transport};
+use schemas::vocab::{NodeName, RuleName, ServiceName, Transport};
 
 pub use resolve::admin_socket_of;
 pub use tcp::{CongestionControl, CongestionOffer, Keepalive, Tcp};
-pub use verdict::Verdict;
 
 /// What `accounting.table` may be.
 pub const TABLE_SLOTS: RangeInclusive<u64> = 64..=4_194_304;
@@ -51,6 +59,9 @@ pub struct Environment {
     pub local_addresses: Vec<IpAddr>,
     /// The congestion controls that the kernel offers. Empty: not known, and not judged.
     pub congestion_controls: Vec<CongestionOffer>,
+    /// What the files hold that the configuration names with an `@`, by the path as it is written
+    /// there; or why they cannot be read.
+    pub files: BTreeMap<PathBuf, Result<String, String>>,
 }
 
 /// Everything a forwarder is told. Only [`Config::parse`] makes one.
@@ -68,6 +79,12 @@ pub struct Config {
     pub accounting: Accounting,
     /// The admin socket.
     pub admin_socket: PathBuf,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// Where log lines go and how they look.
+    pub log: Log,
+    /// How names are looked up.
+    pub dns: Dns,
     /// Deadlines that rules may override.
     pub timeouts: Timeouts,
     /// How relayed connections treat their networks.
@@ -76,6 +93,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// The rules in the order of the file; the first match wins, no match is a block.
     pub rules: Vec<Rule>,
+    /// The alerts in the order of the file.
+    pub alerts: Vec<Alert>,
     /// What the file's author may have meant differently; never a fault.
     pub warnings: Diagnostics,
     /// For each service, the rules that apply to it, as indices into `rules`.
@@ -129,10 +148,26 @@ pub struct Accounting {
     pub table_slots: usize,
 }
 
-/// Deadlines of a session. For `half_closed`, `tcp_idle` and `drain`, zero means never; the others
-/// are never zero.
+/// How names are looked up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dns {
+    /// Name servers; none: those of the system.
+    pub servers: Vec<SocketAddr>,
+    /// Whether a client without a name (PTR) is refused although a rule passes it.
+    pub require_ptr: bool,
+    /// Whether a client is refused, although a rule passes it, none of whose names has the client's
+    /// address among its own.
+    pub require_confirmed: bool,
+}
+
+/// Deadlines of a session. For `half_closed`, `tcp_idle`, `max_duration` and `drain`, zero means
+/// never; the others are never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
+    /// For what comes before the payload: a PROXY header, or what names the server.
+    pub preread: Duration,
+    /// For one lookup of a name.
+    pub resolve: Duration,
     /// For one dial of a target.
     pub connect: Duration,
     /// After one direction has ended, for silence in the other.
@@ -141,6 +176,8 @@ pub struct Timeouts {
     pub tcp_idle: Duration,
     /// For silence in both directions of a UDP association.
     pub udp_idle: Duration,
+    /// For a session as a whole, whatever moves.
+    pub max_duration: Duration,
     /// After SIGTERM.
     pub drain: Duration,
 }
@@ -152,9 +189,40 @@ pub struct Service {
     pub name: ServiceName,
     /// Where clients come in.
     pub listeners: Vec<Listener>,
-    /// Where they go unless a rule says otherwise; tried in turn, beginning with the next one for
-    /// each session.
+    /// Where clients come in by the addresses of network interfaces, which come and go.
+    pub interfaces: Vec<InterfaceListener>,
+    /// Where they go unless a rule says otherwise.
     pub targets: Vec<Target>,
+    /// Which of the targets comes first.
+    pub balance: Balance,
+    /// How the targets are looked after. `None`: only by the sessions that go there.
+    pub health: Option<Health>,
+    /// Whose PROXY headers are taken. `None`: nobody's.
+    pub proxy_accept: Option<ProxyAccept>,
+    /// Which PROXY header targets get, if any.
+    pub proxy_send: Option<ProxyVersion>,
+    /// Which address of ours targets see.
+    pub source: Source,
+    /// Most UDP associations at once, if there is a bound besides those of the process.
+    pub max_udp_sessions: Option<u64>,
+}
+
+/// A listener on every address of a network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct InterfaceListener {
+    /// What it speaks.
+    pub transport: Transport,
+    /// The interface's name.
+    pub interface: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for InterfaceListener {
+    /// As the file has it: `tcp://eth0:8080`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{}", self.transport, self.interface, self.port)
+    }
 }
 
 /// One bound address and transport.
@@ -173,25 +241,6 @@ impl fmt::Display for Listener {
     }
 }
 
-/// Whom we dial.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// An address and port.
-    Address(SocketAddr),
-    /// A host name and port, looked up for each dial.
-    Name(String, u16),
-}
-
-impl fmt::Display for Target {
-    /// As the file has it: `10.0.0.5:80`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => address.fmt(f),
-            Self::Name(name, port) => write!(f, "{name}:{port}"),
-        }
-    }
-}
-
 /// An ordered match with a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -199,12 +248,28 @@ pub struct Rule {
     pub name: RuleName,
     /// Services it applies to; empty: every service.
     pub services: Vec<ServiceName>,
+    /// Listeners of these services it applies to; empty: every listener.
+    pub listeners: Vec<Listener>,
+    /// The transport it applies to; `None`: both.
+    pub transport: Option<Transport>,
     /// Clients it applies to; empty: everyone.
-    pub from: Vec<IpNet>,
+    pub from: Vec<Origin>,
+    /// Clients among those that it does not apply to.
+    pub not_from: Vec<Origin>,
+    /// Ports of clients it applies to; empty: every port.
+    pub client_port: Vec<RangeInclusive<u16>>,
+    /// Names of servers, as clients ask for them, that it applies to; empty: any, and none.
+    pub server_name: Vec<ServerName>,
+    /// What an unknown name means.
+    pub unknown_name: UnknownName,
     /// Who is billed.
-    pub customer: Option<CustomerName>,
+    pub customer: Option<Customer>,
     /// What to write to the log.
     pub log: LogChoice,
+    /// What a TCP client sees that the rule or one of its limits refuses.
+    pub refuse: Refuse,
+    /// Limits, in the order of the file.
+    pub limits: Vec<Limit>,
     /// Pass or block.
     pub action: Action,
 }
@@ -215,7 +280,7 @@ pub enum Action {
     /// Refuse it.
     Block,
     /// Relay it.
-    Pass(Pass),
+    Pass(Box<Pass>),
 }
 
 /// How a client that may pass is relayed.
@@ -223,6 +288,15 @@ pub enum Action {
 pub struct Pass {
     /// Where to; empty: the service's targets.
     pub targets: Vec<Target>,
+    /// Which address of ours targets see. `None`: as the service says.
+    pub source: Option<Source>,
+    /// Whether targets are told who the client is.
+    pub proxy_send: ProxySend,
+    /// Whose datagrams a UDP client gets.
+    pub udp_replies: UdpReplies,
+    /// Bytes that a UDP client may get for each byte it sent, until a second datagram of it after
+    /// the first reply proves that it is there. `None`: any.
+    pub udp_reply_ratio: Option<u64>,
     /// What is kept of the payload.
     pub capture: CaptureMode,
     /// What happens when the capture cannot keep up.
@@ -286,6 +360,10 @@ pub struct LogChoice {
     pub disconnect: bool,
     /// Failures to reach a target.
     pub error: bool,
+    /// Each piece of payload, by its size.
+    pub data: bool,
+    /// What TCP knows of both sides, at the beginning and at the end.
+    pub tcpinfo: bool,
 }
 
 impl LogChoice {
@@ -295,6 +373,8 @@ impl LogChoice {
             connect: self.connect || other.connect,
             disconnect: self.disconnect || other.disconnect,
             error: self.error || other.error,
+            data: self.data || other.data,
+            tcpinfo: self.tcpinfo || other.tcpinfo,
         }
     }
 }
@@ -302,8 +382,13 @@ impl LogChoice {
 impl fmt::Display for LogChoice {
     /// As the file has it, without brackets: `connect, error`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moments =
-            [(self.connect, "connect"), (self.disconnect, "disconnect"), (self.error, "error")];
+        let moments = [
+            (self.connect, "connect"),
+            (self.disconnect, "disconnect"),
+            (self.error, "error"),
+            (self.data, "data"),
+            (self.tcpinfo, "tcpinfo"),
+        ];
         let chosen = moments.iter().filter(|(chosen, _)| *chosen).map(|(_, moment)| *moment);
         f.write_str(&chosen.collect::<Vec<_>>().join(", "))
     }

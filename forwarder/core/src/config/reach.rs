@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemas::config::{Findings, Refusal};
 
 use super::raw::File;
-use super::{Action, Config, Rule};
+use super::{Action, Config, Origin, Rule};
 
 /// Compares the meaning of a file without faults with the file, for the places.
 pub(super) fn warn(config: &Config, file: &File, findings: &mut Findings<'_>) {
@@ -84,7 +84,11 @@ fn networks(rule: &Rule) -> Vec<IpNet> {
     if rule.from.is_empty() {
         return vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
     }
-    rule.from.clone()
+    let network = |origin: &Origin| match origin {
+        Origin::Network(net) => Some(*net),
+        _ => None,
+    };
+    rule.from.iter().filter_map(network).collect()
 }
 
 fn closed_services(config: &Config, file: &File, findings: &mut Findings<'_>) {

@@ -1,6 +1,7 @@
 //! From a file to its meaning.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemas::config::{Diagnostic, Diagnostics, Document, Findings};
 use sha2::{Digest, Sha256};
@@ -9,7 +10,9 @@ use toml::Spanned;
 use super::leaf::Leaf;
 use super::raw::{self, File};
 use super::{
-    Accounting, Action, Config, Environment, KEYS, Pass, Recorder, Rule, Service, Target, Timeouts,
+    Accounting, Action, Balance, Config, Customer, Dns, Environment, KEYS, Log, LogFormat,
+    LogLevel, LogTo, Origin, Pass, ProxySend, Recorder, Refuse, Rule, Service, Source, Target,
+    Timeouts, UdpReplies, UnknownName,
 };
 use super::{check, reach};
 
@@ -99,10 +102,14 @@ fn meaning(file: &File, source: &str, environment: &Environment) -> Option<Confi
             table_slots: or(&file.accounting.table, &defaults.accounting.table)?.try_into().ok()?,
         },
         admin_socket: or(&file.admin.socket, &defaults.admin.socket)?,
+        metrics: None,
+        log: Log { to: LogTo::Stderr, format: LogFormat::Text, level: LogLevel::Info },
+        dns: Dns::default(),
         timeouts,
         tcp: file.tcp.resolve(&defaults.tcp)?,
         services,
         rules,
+        alerts: Vec::new(),
         rules_of,
         warnings: Diagnostics::none(""),
     })
@@ -130,6 +137,9 @@ fn recorder(file: &raw::Recorder, defaults: &raw::Recorder) -> Option<Recorder> 
 impl Timeouts {
     fn of_defaults(raw: &raw::Timeouts) -> Option<Self> {
         Some(Self {
+            preread: Duration::from_secs(10),
+            resolve: Duration::from_secs(5),
+            max_duration: Duration::ZERO,
             connect: *raw.connect.value()?,
             half_closed: *raw.half_closed.value()?,
             tcp_idle: *raw.tcp_idle.value()?,
@@ -140,6 +150,9 @@ impl Timeouts {
 
     fn of(raw: &raw::Timeouts, otherwise: &Self) -> Self {
         Self {
+            preread: otherwise.preread,
+            resolve: otherwise.resolve,
+            max_duration: otherwise.max_duration,
             connect: raw.connect.value().copied().unwrap_or(otherwise.connect),
             half_closed: raw.half_closed.value().copied().unwrap_or(otherwise.half_closed),
             tcp_idle: raw.tcp_idle.value().copied().unwrap_or(otherwise.tcp_idle),
@@ -153,7 +166,14 @@ fn service(raw: &raw::Service) -> Option<Service> {
     Some(Service {
         name: raw.name.value()?.clone(),
         listeners: raw.listen.entries().iter().flat_map(|entry| entry.get_ref().clone()).collect(),
+        interfaces: Vec::new(),
         targets: targets(&raw.target),
+        balance: Balance::default(),
+        health: None,
+        proxy_accept: None,
+        proxy_send: None,
+        source: Source::default(),
+        max_udp_sessions: None,
     })
 }
 
@@ -165,24 +185,40 @@ fn rule(raw: &raw::Rule, defaults: &raw::Rule, timeouts: &Timeouts) -> Option<Ru
     Some(Rule {
         name: raw.name.value()?.clone(),
         services: raw.services.entries().iter().map(|name| name.get_ref().clone()).collect(),
-        from: raw.from.entries().iter().map(|net| *net.get_ref()).collect(),
-        customer: raw.customer.value().cloned(),
+        listeners: Vec::new(),
+        transport: None,
+        from: raw.from.entries().iter().map(|net| Origin::Network(*net.get_ref())).collect(),
+        not_from: Vec::new(),
+        client_port: Vec::new(),
+        server_name: Vec::new(),
+        unknown_name: match raw.action.value()? {
+            raw::Action::Block => UnknownName::Match,
+            raw::Action::Pass => UnknownName::Skip,
+        },
+        customer: raw.customer.value().cloned().map(Customer::Fixed),
         log: or(&raw.log, &defaults.log)?,
+        refuse: Refuse::default(),
+        limits: Vec::new(),
         action: match raw.action.value()? {
             raw::Action::Block => Action::Block,
-            raw::Action::Pass => Action::Pass(Pass {
+            raw::Action::Pass => Action::Pass(Box::new(Pass {
                 targets: targets(&raw.target),
+                source: None,
+                proxy_send: ProxySend::default(),
+                udp_replies: UdpReplies::default(),
+                udp_reply_ratio: None,
                 capture: or(&raw.capture, &defaults.capture)?,
                 capture_when_behind: or(&raw.capture_when_behind, &defaults.capture_when_behind)?,
                 timeouts: Timeouts::of(&raw.timeouts, timeouts),
-            }),
+            })),
         },
     })
 }
 
 /// The indices of the rules that apply to a service.
 fn applying(rules: &[Rule], service: &Service) -> Vec<usize> {
-    (0..rules.len()).filter(|index| rules[*index].covers(&service.name)).collect()
+    let covers = |rule: &Rule| rule.services.is_empty() || rule.services.contains(&service.name);
+    (0..rules.len()).filter(|index| covers(&rules[*index])).collect()
 }
 
 #[cfg(test)]

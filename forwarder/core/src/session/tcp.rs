@@ -318,6 +318,9 @@ mod tests {
 
     fn timeouts() -> Timeouts {
         Timeouts {
+            preread: 10 * SECOND,
+            resolve: 5 * SECOND,
+            max_duration: Duration::ZERO,
             connect: 10 * SECOND,
             half_closed: 600 * SECOND,
             tcp_idle: 1800 * SECOND,

@@ -1,0 +1,113 @@
+//! `[[rule.limit]]`: how much of what a rule lets through.
+
+use std::fmt;
+use std::time::Duration;
+
+/// One limit of a rule. At least one of its parts is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// Who shares it.
+    pub per: Per,
+    /// Most sessions at once.
+    pub sessions: Option<u64>,
+    /// Most new sessions in a time.
+    pub new_sessions: Option<Rate>,
+    /// Most payload in a time.
+    pub bandwidth: Option<Bandwidth>,
+    /// Most payload in a calendar day or month.
+    pub quota: Option<Quota>,
+}
+
+/// Who shares a limit: every other one has counters of its own. All count within the rule alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Per {
+    /// All sessions of the rule.
+    Rule,
+    /// All sessions of the rule in one service.
+    Service,
+    /// All sessions of the rule of one customer; those of nobody together.
+    Customer,
+    /// All sessions of the rule of the clients in one network.
+    Client {
+        /// Prefix length of an IPv4 client's network.
+        v4: u8,
+        /// Prefix length of an IPv6 client's network.
+        v6: u8,
+    },
+}
+
+impl Per {
+    /// One client: an IPv4 address, or an IPv6 network of 64 bits, which one host may use freely.
+    pub const CLIENT: Self = Self::Client { v4: 32, v6: 64 };
+}
+
+impl fmt::Display for Per {
+    /// As the file has it: `client/24/56`; the prefixes that need not be written are not.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule => f.write_str("rule"),
+            Self::Service => f.write_str("service"),
+            Self::Customer => f.write_str("customer"),
+            &Self::CLIENT => f.write_str("client"),
+            Self::Client { v4, v6: 56 } => write!(f, "client/{v4}"),
+            Self::Client { v4, v6 } => write!(f, "client/{v4}/{v6}"),
+        }
+    }
+}
+
+/// So many in any window of such a length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many, at least 1.
+    pub count: u64,
+    /// In how long, never zero.
+    pub per: Duration,
+}
+
+/// Most payload in a time, in bits per second; at least one of the three is there, none is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// From clients to targets.
+    pub up_bps: Option<u64>,
+    /// From targets to clients.
+    pub down_bps: Option<u64>,
+    /// Both directions together.
+    pub both_bps: Option<u64>,
+    /// What may go at once after a silence, in bytes. `None`: what the rate gives in 100 ms, at
+    /// least 16 KiB.
+    pub burst_bytes: Option<u64>,
+}
+
+/// Most payload in a calendar day or month; at least one of the three is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// From clients to targets, in bytes.
+    pub up_bytes: Option<u64>,
+    /// From targets to clients, in bytes.
+    pub down_bytes: Option<u64>,
+    /// Both directions together, in bytes.
+    pub both_bytes: Option<u64>,
+    /// When it begins anew.
+    pub every: Every,
+    /// IANA name of the zone whose midnight counts.
+    pub tz: String,
+}
+
+/// When a quota begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Every {
+    /// At midnight.
+    Day,
+    /// At the midnight that begins a month.
+    Month,
+}
+
+impl fmt::Display for Every {
+    /// As the file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Day => "day",
+            Self::Month => "month",
+        })
+    }
+}
