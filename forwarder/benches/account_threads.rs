@@ -105,6 +105,7 @@ fn session(account: &Account, clock: Clock) {
         config_rev: 1,
         transport: Transport::Tcp,
         client: ClientAddr::new(([203, 0, 113, 9], 40_001).into()),
+        proxied_client: None,
         listen: ListenAddr::new(([192, 0, 2, 1], 8080).into()),
         ts_start: now,
     };

@@ -45,6 +45,7 @@ fn open(account: &Account, clock: Clock) -> OpenSession {
             config_rev: name("rev"),
             transport: Transport::Tcp,
             client: ClientAddr::new("127.0.0.2:4000".parse().expect("an address")),
+            proxied_client: None,
             listen: ListenAddr::new("127.0.0.1:1".parse().expect("an address")),
             ts_start: clock.wall(clock.now()),
         })
@@ -125,6 +126,7 @@ async fn a_full_table_refuses_and_a_flood_of_refusals_is_two_rows() {
         config_rev: 0,
         transport: Transport::Tcp,
         client: ClientAddr::new("127.0.0.2:4000".parse().unwrap()),
+        proxied_client: None,
         listen: ListenAddr::new("127.0.0.1:1".parse().unwrap()),
         ts_start: clock.wall(clock.now()),
     };

@@ -78,6 +78,7 @@ impl Scene {
             config_rev: name("0123456789abcdef"),
             transport: Transport::Tcp,
             client: ClientAddr::new("203.0.113.9:40001".parse().unwrap()),
+            proxied_client: None,
             listen: ListenAddr::new("192.0.2.1:8080".parse().unwrap()),
             ts_start: Timestamp(5),
         };

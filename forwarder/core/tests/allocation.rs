@@ -36,6 +36,7 @@ fn a_session_is_accounted_without_an_allocation() {
         config_rev: 1,
         transport: Transport::Tcp,
         client: ClientAddr::new(at("127.0.0.2:4000")),
+        proxied_client: None,
         listen: ListenAddr::new(at("127.0.0.1:80")),
         ts_start: Timestamp(5),
     };

@@ -287,6 +287,7 @@ mod tests {
             customer: None,
             transport: Transport::Tcp,
             client: ClientAddr::new("192.0.2.1:1000".parse().unwrap()),
+            proxied_client: None,
             listen: ListenAddr::new("192.0.2.2:80".parse().unwrap()),
             target: None,
             ts_start: Timestamp(1_000_000),

@@ -67,6 +67,7 @@ fn open(table: &'static CounterTable, name: u32, after_us: i64) -> OpenSession {
         config_rev: name,
         transport: Transport::Tcp,
         client: ClientAddr::new(LONGEST_ADDRESS.parse().unwrap()),
+        proxied_client: Some(ClientAddr::new(LONGEST_ADDRESS.parse().unwrap())),
         listen: ListenAddr::new(LONGEST_ADDRESS.parse().unwrap()),
         ts_start: at(after_us).wall,
     };

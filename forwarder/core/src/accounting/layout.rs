@@ -91,6 +91,9 @@ pub(super) mod slot {
     pub(in super::super) const END_SEQ: usize = 44;
     /// Whether any usage row was spread over several slots.
     pub(in super::super) const SPREAD: usize = 45;
+    // Written once, when the session begins.
+    pub(in super::super) const PROXIED_CLIENT_IP: usize = 46; // two words
+    pub(in super::super) const PROXIED_CLIENT_PORT: usize = 48;
 }
 
 /// States of a slot.

@@ -117,6 +117,8 @@ impl MemorySpool {
 /// What a session really did.
 #[derive(Debug, Clone, Copy, Default)]
 struct Truth {
+    /// Of every other session.
+    proxied_client: Option<ClientAddr>,
     bytes: PerDirection<u64>,
     ended: bool,
 }
@@ -196,6 +198,8 @@ impl World {
     fn open(&mut self) {
         let client = "127.0.0.2:4000".parse().unwrap();
         let listen = "127.0.0.1:80".parse().unwrap();
+        let proxied = "[2001:db8::7]:65535".parse().unwrap();
+        let proxied_client = (self.truth.len() % 2 == 1).then(|| ClientAddr::new(proxied));
         let opening = Opening {
             service: 1,
             rule: 1,
@@ -203,12 +207,14 @@ impl World {
             config_rev: 1,
             transport: Transport::Tcp,
             client: ClientAddr::new(client),
+            proxied_client,
             listen: ListenAddr::new(listen),
             ts_start: Timestamp(self.wall_us),
         };
         match self.table.open(&opening) {
             Ok(session) => {
-                self.truth.insert((self.boot().to_string(), session.number()), Truth::default());
+                let truth = Truth { proxied_client, ..Truth::default() };
+                self.truth.insert((self.boot().to_string(), session.number()), truth);
                 self.running.push(session);
             }
             Err(refused) => assert_eq!(refused.reason, DenyReason::TableFull),
@@ -365,6 +371,9 @@ impl World {
             assert_eq!((row.end_reason == "lost"), !truth.ended, "{row:?}");
             assert_eq!(row.bytes_up, i64::try_from(truth.bytes.up).unwrap());
             assert_eq!(row.bytes_down, i64::try_from(truth.bytes.down).unwrap());
+            let proxied = truth.proxied_client;
+            assert_eq!(row.proxied_client_ip, proxied.map(|client| client.ip().to_string()));
+            assert_eq!(row.proxied_client_port, proxied.map(|client| client.port().into()));
             let intervals: Vec<_> = usage
                 .iter()
                 .filter(|(b, r)| b == boot && r.session_no == number)

@@ -267,6 +267,7 @@ mod tests {
                 config_rev: 0,
                 transport: Transport::Tcp,
                 client: ClientAddr::new("127.0.0.1:1".parse().unwrap()),
+                proxied_client: None,
                 listen: ListenAddr::new("127.0.0.1:2".parse().unwrap()),
                 ts_start: Timestamp(0),
             })

@@ -28,6 +28,7 @@ pub(super) struct Texts {
     pub(super) listen: Address,
     pub(super) egress: Address,
     pub(super) target: Address,
+    pub(super) proxied_client: Address,
 }
 
 impl Texts {

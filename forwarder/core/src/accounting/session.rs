@@ -27,6 +27,8 @@ pub struct Opening {
     pub transport: Transport,
     /// The socket peer.
     pub client: ClientAddr,
+    /// The client behind it, if it is a trusted proxy and has named one.
+    pub proxied_client: Option<ClientAddr>,
     /// The local address it used.
     pub listen: ListenAddr,
     /// Wall clock at accept.
@@ -107,6 +109,8 @@ pub(super) const CONNECTED: u64 = 1 << 9;
 pub(super) const HAS_CLIENT_PEER: u64 = 1 << 10;
 /// The target's peer word, and what it has not acknowledged, are there.
 pub(super) const HAS_TARGET_PEER: u64 = 1 << 11;
+/// The words of the client behind a proxy are there. Tables of older versions never say so.
+pub(super) const HAS_PROXIED_CLIENT: u64 = 1 << 12;
 
 /// The slot of a running session. One thread writes it; the methods are single stores into mapped
 /// memory, never a system call, lock or allocation. Dropped without [`OpenSession::end`] it is
@@ -136,6 +140,12 @@ impl OpenSession {
         session.set_ip(slot::CLIENT_IP, opening.client.get());
         session.set_ip(slot::LISTEN_IP, opening.listen.get());
         session.set(slot::TS_START, opening.ts_start.0.cast_unsigned());
+        if let Some(proxied) = opening.proxied_client {
+            session.set_ip(slot::PROXIED_CLIENT_IP, proxied.get());
+            session.set(slot::PROXIED_CLIENT_PORT, proxied.port().into());
+            let kind = session.get(slot::KIND_TARGET_NAME);
+            session.set(slot::KIND_TARGET_NAME, kind | HAS_PROXIED_CLIENT);
+        }
         state.store(state::OPEN, Ordering::Release);
         session
     }

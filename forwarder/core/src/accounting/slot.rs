@@ -13,7 +13,9 @@ use super::layout::{SLOT_WORDS, Words, slot};
 use super::names;
 use super::peer::is_abnormal;
 use super::row::{Pages, say};
-use super::session::{CONNECTED, HAS_CLIENT_PEER, HAS_TARGET, HAS_TARGET_PEER, Traffic};
+use super::session::{
+    CONNECTED, HAS_CLIENT_PEER, HAS_PROXIED_CLIENT, HAS_TARGET, HAS_TARGET_PEER, Traffic,
+};
 
 /// A running session, for people who look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct LiveSession {
     pub transport: Transport,
     /// The socket peer.
     pub client: ClientAddr,
+    /// The client behind it, if it is a trusted proxy and has named one.
+    pub proxied_client: Option<ClientAddr>,
     /// The local address it used.
     pub listen: ListenAddr,
     /// Whom we dialled, once we did.
@@ -201,6 +205,16 @@ impl<'a> SlotView<'a> {
         Transport::from_code(code).unwrap_or(Transport::Tcp)
     }
 
+    fn proxied_client_port(&self) -> u16 {
+        let [low, high, ..] = self.get(slot::PROXIED_CLIENT_PORT).to_le_bytes();
+        u16::from_le_bytes([low, high])
+    }
+
+    fn proxied_client(&self) -> Option<ClientAddr> {
+        let (ip, port) = (self.ip(slot::PROXIED_CLIENT_IP), self.proxied_client_port());
+        self.has(HAS_PROXIED_CLIENT).then(|| ClientAddr::new(SocketAddr::new(ip, port)))
+    }
+
     fn has(&self, flag: u64) -> bool {
         self.get(slot::KIND_TARGET_NAME) & flag != 0
     }
@@ -219,6 +233,7 @@ impl<'a> SlotView<'a> {
             customer: self.customer(),
             transport: self.transport(),
             client: ClientAddr::new(at(slot::CLIENT_IP, 0)),
+            proxied_client: self.proxied_client(),
             listen: ListenAddr::new(at(slot::LISTEN_IP, 16)),
             target: self.has(HAS_TARGET).then(|| TargetAddr::new(at(slot::TARGET_IP, 48))),
             ts_start: self.ts_start(),
@@ -256,6 +271,7 @@ impl<'a> SlotView<'a> {
         let ids = [self.ids(slot::SERVICE_RULE), self.ids(slot::CUSTOMER_CONFIG)];
         let (_, target_name) = self.ids(slot::KIND_TARGET_NAME);
         let (dialled, connected) = (self.has(HAS_TARGET), self.has(CONNECTED));
+        let proxied = self.has(HAS_PROXIED_CLIENT);
         let named = [&mut row.service, &mut row.rule, &mut row.config_rev];
         texts.names(self.table, ids, named, &mut row.customer);
         say(self.transport().as_str(), &mut row.transport);
@@ -264,11 +280,14 @@ impl<'a> SlotView<'a> {
         texts.egress.show_if(connected, self.ip_bits(slot::EGRESS_IP), &mut row.egress_ip);
         texts.target.show_if(dialled, self.ip_bits(slot::TARGET_IP), &mut row.target_ip);
         texts.target_name(self.table, target_name, &mut row.target_name);
+        let proxied_bits = self.ip_bits(slot::PROXIED_CLIENT_IP);
+        texts.proxied_client.show_if(proxied, proxied_bits, &mut row.proxied_client_ip);
         row.session_no = int(self.number());
         row.client_port = self.port(0).into();
         row.listen_port = self.port(16).into();
         row.egress_port = connected.then(|| self.port(32).into());
         row.target_port = dialled.then(|| self.port(48).into());
+        row.proxied_client_port = proxied.then(|| self.proxied_client_port().into());
         let some_time = |word| Some(self.get(word).cast_signed()).filter(|ts| *ts != 0);
         row.ts_start = self.ts_start().0;
         row.ts_connected = some_time(slot::TS_CONNECTED).filter(|_| connected);
