@@ -7,4 +7,5 @@
 pub mod accounting;
 pub mod config;
 pub mod matching;
+pub mod preamble;
 pub mod session;

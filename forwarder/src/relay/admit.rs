@@ -99,7 +99,7 @@ impl DataThread {
             config_rev: plan.revision,
             transport: arrival.listener.transport,
             client: arrival.client,
-            proxied_client: None,
+            proxied_client: arrival.proxied,
             listen: arrival.listen,
             ts_start: shared.clock.wall(arrival.at),
         };
