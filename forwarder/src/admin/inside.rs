@@ -152,6 +152,7 @@ impl Inside {
             ("accept_failures", &counters.accept_failures),
             ("datagrams_unsent", &counters.datagrams_unsent),
             ("datagrams_undeliverable", &counters.datagrams_undeliverable),
+            ("datagrams_paused", &counters.datagrams_paused),
             ("offload_refusals", &counters.offload_refusals),
             ("icmp_errors", &counters.icmp_errors),
             ("pipes_in_use", &counters.pipes_in_use),

@@ -2,8 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -15,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bound, Opened};
-use crate::relay::{DataThread, Permit, accepted, count};
+use super::{BACKLOG, Bound, Opened};
+use crate::relay::{DataThread, Intake, Permit, accepted, count};
 use crate::tcp_options;
 
 /// How long accepting rests when descriptors or memory are short. Trying at once would spin:
@@ -32,27 +31,33 @@ const SESSION_DESCRIPTORS: usize = 2;
 /// Clients accepted in a row before running sessions get their turn.
 const ACCEPTS_PER_TURN: usize = 16;
 
-/// Accepts clients until `closing`, then those that wait already.
+/// Accepts clients, while the listener takes them in, until `closing`; then those that wait already.
 pub(crate) async fn serve(thread: Rc<DataThread>, opened: Opened, closing: CancellationToken) {
     let bound = opened.bound;
     let listener = TcpListener::from_std(opened.socket.into())
         .expect("a non-blocking socket on a running runtime registers");
     let tcp = Arc::clone(&thread.shared.plan.load().tcp);
     let mut door = Door { thread, bound, tcp, permit: None, warned: None };
-    let mut closed = pin!(closing.cancelled());
+    let mut intakes = door.thread.shared.intakes.subscribe();
+    let mut intake = Intake::Open;
     loop {
-        let why = poll_fn(|cx| {
-            if closed.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
+        let next = intakes.borrow_and_update().of(&bound.listener);
+        door.change_intake(&listener, std::mem::replace(&mut intake, next), next);
+        // All branches are cancel-safe.
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => break,
+            _ = intakes.changed() => {}
+            why = poll_fn(|cx| door.poll_accept(&listener, cx)), if intake == Intake::Open => {
+                if !door.rest(&closing, &why).await {
+                    break;
+                }
             }
-            door.poll_accept(&listener, cx).map(Some)
-        });
-        let Some(shortage) = why.await else { break };
-        if !door.rest(&closing, &shortage).await {
-            break;
         }
     }
-    door.empty(listener);
+    if intake == Intake::Open {
+        door.empty(&listener);
+    }
 }
 
 struct Door {
@@ -145,13 +150,30 @@ impl Door {
         }
     }
 
+    /// Has the kernel refuse clients while we drain, and listen again after that. The socket keeps
+    /// its address.
+    fn change_intake(&mut self, listener: &TcpListener, from: Intake, to: Intake) {
+        let changed = match (from, to) {
+            (Intake::Draining, Intake::Draining) => Ok(()),
+            (Intake::Draining, _) => SockRef::from(listener).listen(BACKLOG),
+            (_, Intake::Draining) => {
+                self.empty(listener);
+                SockRef::from(listener).shutdown(Shutdown::Read)
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = changed {
+            tracing::error!(listener = %self.bound.address, %error, "cannot change the listener");
+        }
+    }
+
     /// Accepts who waits already: closing would reset them.
-    fn empty(mut self, listener: TcpListener) {
-        let Ok(listener) = listener.into_std() else { return };
+    fn empty(&mut self, listener: &TcpListener) {
         while self.has_permit() {
-            let client = listener.accept().and_then(|(client, peer)| {
+            let client = SockRef::from(listener).accept().and_then(|(client, peer)| {
                 client.set_nonblocking(true)?;
-                Ok((TcpStream::from_std(client)?, peer))
+                let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+                Ok((TcpStream::from_std(client.into())?, peer))
             });
             match client {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -25,6 +25,7 @@ use super::Permit;
 use super::admit::Admitted;
 use super::counters::{count, count_many};
 use super::drops::Drops;
+use super::leash::{Hold, Leash};
 use super::log::Outcome;
 use super::meter::Meter;
 use super::plan::TargetPlan;
@@ -41,7 +42,7 @@ const HOLD_DOWN: Duration = Duration::from_secs(1);
 /// What the desk and the association's task share.
 #[derive(Debug)]
 pub(crate) struct Association {
-    admitted: Admitted,
+    admitted: Rc<Admitted>,
     meter: Meter,
     target: OnceCell<AsyncFd<Socket>>,
     /// Per receiver: the target for `up`, the client for `down`.
@@ -52,6 +53,7 @@ pub(crate) struct Association {
     egress: Cell<Option<EgressAddr>>,
     failure: Cell<Option<(DialFailure, EndPhase)>>,
     waiting: Waiting,
+    hold: Hold,
     _permit: Permit,
 }
 
@@ -64,6 +66,8 @@ impl Association {
         permit: Permit,
     ) -> Self {
         thread.associations.set(thread.associations.get() + 1);
+        let admitted = Rc::new(admitted);
+        let hold = thread.leashes.hold(&admitted, meter.leash());
         let association = Self {
             admitted,
             meter,
@@ -77,12 +81,18 @@ impl Association {
             egress: Cell::new(None),
             failure: Cell::new(None),
             waiting: Waiting::new(&thread.waiting_room),
+            hold,
             _permit: permit,
         };
         if !association.admitted.pass.has_names() {
             association.dial_addresses(thread);
         }
         association
+    }
+
+    /// What ends the association from outside.
+    pub(crate) fn leash(&self) -> &Leash {
+        self.hold.leash()
     }
 
     /// Datagrams from the client that came at `at`.
@@ -201,8 +211,8 @@ impl Association {
     }
 }
 
-/// The task of an association. Dropped before its end the association ends then: as `drained`
-/// when we stop, as `internal` when the task panicked.
+/// The task of an association. Dropped before its end the association ends then: as it was told to,
+/// as `drained` when we stop, as `internal` when the task panicked.
 #[derive(Debug)]
 pub(crate) struct Carrier {
     desk: Rc<Desk>,
@@ -332,6 +342,7 @@ impl Carrier {
         let phase = match (reason, failure) {
             (EndReason::Drained, _) => EndPhase::Drain,
             (_, Some((_, phase))) => phase,
+            (_, None) if association.target.get().is_none() => EndPhase::Resolve,
             (_, None) => EndPhase::Data,
         };
         let (traffic, duration_us) = association.meter.end(Ending {
@@ -357,14 +368,13 @@ impl Carrier {
 
 impl Drop for Carrier {
     fn drop(&mut self) {
-        if self.association.is_none() {
-            return;
-        }
+        let Some(association) = &self.association else { return };
+        let pulled = association.leash().pulled();
         if std::thread::panicking() {
             count(&self.desk.thread.shared.counters.broken_sessions);
             self.end(EndReason::Internal);
         } else {
-            self.end(EndReason::Drained);
+            self.end(pulled.unwrap_or(EndReason::Drained));
         }
     }
 }
@@ -381,6 +391,7 @@ mod tests {
     #[test]
     fn the_task_of_an_idle_association_is_small() {
         assert!(size_of_future(Carrier::run) <= 768, "{} bytes", size_of_future(Carrier::run));
-        assert!(size_of::<Association>() <= 512, "{} bytes", size_of::<Association>());
+        let size = size_of::<Association>() + size_of::<Admitted>() + Hold::SIZE;
+        assert!(size <= 768, "{size} bytes");
     }
 }

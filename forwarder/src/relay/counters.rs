@@ -21,6 +21,8 @@ pub struct Counters {
     /// Datagrams dropped because too many waited for their target's name, or because it could not
     /// be reached.
     pub datagrams_undeliverable: AtomicU64,
+    /// Datagrams of new clients dropped because their listener was paused or draining.
+    pub datagrams_paused: AtomicU64,
     /// Times the kernel refused to cut a run of datagrams apart and they were sent one by one.
     pub offload_refusals: AtomicU64,
     /// ICMP errors that a UDP target's socket reported.

@@ -1,6 +1,6 @@
 //! The scales: every byte of a session passes here, on its way to the account and to the capture.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll};
@@ -10,6 +10,7 @@ use forwarder_core::accounting::{Ending, OpenSession, Peers, Traffic};
 use schemas::vocab::{Direction, EgressAddr, PerDirection, TargetAddr};
 use schemas::wire::MarkKind;
 
+use super::leash::Leash;
 use crate::capture::SessionCapture;
 use crate::clock::{Clock, micros};
 
@@ -21,14 +22,14 @@ pub(crate) struct Meter {
     capture: RefCell<Option<Box<SessionCapture>>>,
     clock: Clock,
     started: Instant,
-    last_moved: Cell<Instant>,
+    leash: Leash,
 }
 
 impl Meter {
     /// Scales at zero for a session that began at `started`.
     pub(crate) fn new(account: OpenSession, clock: Clock, started: Instant) -> Self {
         let capture = RefCell::new(None);
-        Self { account, capture, clock, started, last_moved: Cell::new(started) }
+        Self { account, capture, clock, started, leash: Leash::new(started) }
     }
 
     /// When the session began.
@@ -38,7 +39,12 @@ impl Meter {
 
     /// When payload was last received or delivered, or the target connected.
     pub(crate) fn last_moved(&self) -> Instant {
-        self.last_moved.get()
+        self.leash.last_moved()
+    }
+
+    /// What ends the session from outside, and from here.
+    pub(crate) fn leash(&self) -> &Leash {
+        &self.leash
     }
 
     /// From here on payload is kept too.
@@ -53,7 +59,7 @@ impl Meter {
 
     /// The target's connection stands.
     pub(crate) fn connected(&self, egress: EgressAddr, now: Instant) {
-        self.last_moved.set(now);
+        self.leash.moved(now);
         let took = micros(now.saturating_duration_since(self.started));
         self.account.connected(egress, self.clock.wall(now), took);
     }
@@ -71,7 +77,7 @@ impl Meter {
         payloads: &[IoSlice<'_>],
         at: Instant,
     ) {
-        self.last_moved.set(at);
+        self.leash.moved(at);
         let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
         self.account.received(direction, bytes, self.clock.wall(at));
         for payload in payloads {
@@ -86,7 +92,7 @@ impl Meter {
     }
 
     fn count_received(&self, direction: Direction, bytes: usize, now: Instant) {
-        self.last_moved.set(now);
+        self.leash.moved(now);
         self.account.received(direction, bytes as u64, self.clock.wall(now));
     }
 
@@ -136,7 +142,7 @@ impl Meter {
     /// The kernel accepted `bytes` of a stream for the receiver of `direction`.
     pub(crate) fn delivered(&self, direction: Direction, bytes: usize, now: Instant) {
         self.account.delivered(direction, bytes as u64);
-        self.last_moved.set(now);
+        self.leash.moved(now);
     }
 
     /// The kernel accepted `count` datagrams, of `bytes` together, for the receiver of `direction`.

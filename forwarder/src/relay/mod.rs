@@ -8,10 +8,13 @@ mod admit;
 mod association;
 mod batches;
 mod buffers;
+mod controls;
 mod counters;
 mod descriptors;
 mod door;
 mod drops;
+mod intake;
+mod leash;
 mod log;
 mod meter;
 mod newcomers;
@@ -39,6 +42,7 @@ use forwarder_core::session::Route;
 use forwarder_sys::datagram;
 use futures_util::future::select_all;
 use schemas::vocab::ServiceName;
+use tokio::sync::watch as watched;
 use tokio::time::Instant;
 
 use crate::accounting::Account;
@@ -47,7 +51,10 @@ use crate::clock::Clock;
 use crate::dial;
 use crate::listener::{BindError, Bound, Group, Opened};
 
+pub use controls::Controls;
 pub use counters::Counters;
+pub use intake::{Intake, Intakes};
+pub use leash::Selection;
 pub use plan::NamesFull;
 
 use descriptors::Descriptors;
@@ -103,6 +110,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) tuning: Tuning,
     pub(crate) plan: ArcSwap<Plan>,
+    pub(crate) intakes: watched::Sender<Intakes>,
     pub(crate) descriptors: Descriptors,
     pub(crate) counters: Arc<Counters>,
 }
@@ -160,6 +168,7 @@ impl Relay {
             clock,
             tuning,
             plan: ArcSwap::from_pointee(plan),
+            intakes: watched::Sender::default(),
             descriptors: Descriptors::raise_limit(held),
             counters,
         });
@@ -187,6 +196,8 @@ impl Relay {
         let plan = Plan::new(config, self.book.clone(), &bound, &self.shared.counters, name_id)?;
         self.shared.plan.store(Arc::new(plan));
         self.bound = bound;
+        let is_bound = |listener: &Listener| self.bound.iter().any(|b| b.listener == *listener);
+        self.shared.intakes.send_modify(|intakes| intakes.keep_only(is_bound));
         for thread in &self.threads {
             let (add, remove) = (share(&mut groups), dropped.clone());
             thread.order(Order::Listen { add, remove }).await;
@@ -199,6 +210,12 @@ impl Relay {
         self.book = book;
         let plan = self.shared.plan.load().with_book(self.book.clone());
         self.shared.plan.store(Arc::new(plan));
+    }
+
+    /// A way into the running relay.
+    pub fn controls(&self) -> Controls {
+        let threads = self.threads.iter().map(ThreadHandle::orders).collect();
+        Controls::new(&self.shared, threads)
     }
 
     /// The listeners and the addresses they are bound to.

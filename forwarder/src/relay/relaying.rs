@@ -200,6 +200,7 @@ impl<'a> Parts<'a> {
             | Event::DialFailed(_)
             | Event::ClientGone(_)
             | Event::Connected
+            | Event::Ordered(_)
             | Event::Drained
             | Event::Broken => {}
         }

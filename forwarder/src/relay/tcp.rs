@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::net::{Shutdown, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 
 use forwarder_core::accounting::{Ending, Peer, Peers, is_worth_asking};
@@ -24,6 +24,7 @@ use super::Permit;
 use super::admit::{Admitted, Arrival, Door, Facts};
 use super::counters::count;
 use super::door;
+use super::leash::Hold;
 use super::log::Outcome;
 use super::meter::Meter;
 use super::reach::Reach;
@@ -67,19 +68,25 @@ pub(super) fn begin(
     client: TcpStream,
     permit: Permit,
 ) {
+    let admitted = Rc::new(admitted);
+    let leash = meter.leash().clone();
+    let hold = thread.leashes.hold(&admitted, &leash);
+    let client = Rc::new(client);
+    hold.show([Rc::downgrade(&client), Weak::new()]);
     let session = Session {
         machine: TcpSession::new(&admitted.pass.timeouts),
         meter: Some(meter),
         admitted,
-        client: Rc::new(client),
+        client,
         target: None,
         target_address: None,
         egress: None,
         thread: Rc::clone(thread),
+        hold,
         _running: Running::begin(thread),
         _permit: permit,
     };
-    spawn_local(life(session));
+    leash.tie(spawn_local(life(session)).abort_handle());
 }
 
 /// Closes a client's connection as it is to see it.
@@ -96,19 +103,20 @@ fn life(mut session: Session) -> impl Future<Output = ()> {
     async move { session.live().await }
 }
 
-/// A session and everything it holds. Dropped before its end it ends then: as `drained` when we
-/// stop, as `internal` when its task panicked.
+/// A session and everything it holds. Dropped before its end it ends then: as it was told to, as
+/// `drained` when we stop, as `internal` when its task panicked.
 #[derive(Debug)]
 struct Session {
     machine: TcpSession,
     /// `None` after the end.
     meter: Option<Meter>,
-    admitted: Admitted,
+    admitted: Rc<Admitted>,
     client: Rc<TcpStream>,
     target: Option<Rc<TcpStream>>,
     target_address: Option<TargetAddr>,
     egress: Option<EgressAddr>,
     thread: Rc<DataThread>,
+    hold: Hold,
     _running: Running,
     _permit: Permit,
 }
@@ -172,7 +180,9 @@ impl Session {
             meter.connected(*self.egress.insert(EgressAddr::new(address)), now);
         }
         self.machine.handle(Event::Connected, now);
-        self.target = Some(Rc::new(target));
+        let target = Rc::new(target);
+        self.hold.show([Rc::downgrade(&self.client), Rc::downgrade(&target)]);
+        self.target = Some(target);
         let route = self.thread.shared.tuning.route;
         Relaying::new(if meter.takes_pipes() { route } else { Route::Copy })
     }
@@ -249,7 +259,11 @@ impl Drop for Session {
         if self.meter.is_none() {
             return;
         }
-        let event = if std::thread::panicking() { Event::Broken } else { Event::Drained };
+        let event = match self.hold.leash().pulled() {
+            _ if std::thread::panicking() => Event::Broken,
+            Some(reason) => Event::Ordered(reason),
+            None => Event::Drained,
+        };
         if let Command::End(end) = self.machine.handle(event, self.thread.shared.clock.now()) {
             if event == Event::Broken {
                 count(&self.thread.shared.counters.broken_sessions);
@@ -296,6 +310,7 @@ mod tests {
     fn an_idle_session_is_small() {
         // With the runtime's part, 0.7 KiB for two sockets and a task, well below the 2.5 KiB that
         // an idle session may take.
-        assert!(size_of_task(life) <= 768, "{} bytes", size_of_task(life));
+        let size = size_of_task(life) + size_of::<Admitted>() + Hold::SIZE;
+        assert!(size <= 1024, "{size} bytes");
     }
 }

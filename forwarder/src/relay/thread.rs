@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::batches::Batches;
 use super::buffers::Buffers;
+use super::controls::Errand;
+use super::leash::Leashes;
 use super::log::{Log, LogBudget};
 use super::pipes::Pipes;
 use super::ticks::Ticks;
@@ -39,6 +41,8 @@ pub(crate) enum Order {
         /// Listeners to close once they are accepted empty.
         remove: Vec<Listener>,
     },
+    /// Do something else.
+    Run(Errand),
     /// Close every listener, wait for TCP sessions until the deadline, then end.
     Drain {
         /// `None`: wait for as long as they take.
@@ -89,6 +93,11 @@ impl ThreadHandle {
         Ok(Self { orders, ended: Some(ended) })
     }
 
+    /// Where the thread takes orders.
+    pub(crate) fn orders(&self) -> mpsc::Sender<Order> {
+        self.orders.clone()
+    }
+
     /// Gives an order. A thread that died takes none; [`ThreadHandle::ended`] tells.
     pub(crate) async fn order(&self, order: Order) {
         drop(self.orders.send(order).await);
@@ -121,6 +130,8 @@ pub(crate) struct DataThread {
     pub(crate) capture: Inlet,
     pub(crate) pipes: Rc<Pipes>,
     pub(crate) ticks: Rc<Ticks>,
+    /// Every session that runs.
+    pub(crate) leashes: Rc<Leashes>,
     /// UDP associations alive.
     pub(crate) associations: Cell<usize>,
     /// Room for datagrams whose target's name is looked up.
@@ -142,6 +153,7 @@ impl DataThread {
             batches: Batches::default(),
             pipes,
             ticks: Rc::default(),
+            leashes: Rc::default(),
             associations: Cell::new(0),
             waiting_room: Room::default(),
             log,
@@ -241,6 +253,7 @@ async fn serve(thread: Rc<DataThread>, opened: Vec<Opened>, mut inbox: mpsc::Rec
                         listeners.open(opened);
                     }
                 }
+                Some(Order::Run(errand)) => errand.run(&thread),
                 Some(Order::Drain { deadline }) => break deadline,
                 // Control is gone, and with it whoever could ask for a slower end.
                 None => return,
@@ -262,6 +275,7 @@ async fn serve(thread: Rc<DataThread>, opened: Vec<Opened>, mut inbox: mpsc::Rec
             () = passed => return,
             order = inbox.recv() => match order {
                 Some(Order::Drain { deadline: sooner }) => deadline = sooner,
+                Some(Order::Run(errand)) => errand.run(&thread),
                 Some(Order::Listen { .. }) => {}
                 None => return,
             },

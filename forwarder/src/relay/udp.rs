@@ -8,7 +8,7 @@
 //! each association its share at once: one look into the table, one look at the clock, and as few
 //! system calls as it takes ([`Volley`]).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
@@ -60,6 +60,8 @@ pub(crate) struct Desk {
     socket: AsyncFd<Socket>,
     drops: Drops,
     newcomers: Newcomers,
+    /// Whether new clients are let in.
+    is_open: Cell<bool>,
     clients: RefCell<HashMap<Key, Client>>,
 }
 
@@ -83,8 +85,14 @@ impl Desk {
             socket,
             drops: Drops::default(),
             newcomers: Newcomers::default(),
+            is_open: Cell::new(true),
             clients: RefCell::default(),
         }
+    }
+
+    /// Lets new clients in from now on, or drops what they send.
+    pub(crate) fn let_in_new_clients(&self, is_open: bool) {
+        self.is_open.set(is_open);
     }
 
     /// The listener's socket.
@@ -180,6 +188,10 @@ impl Desk {
                 Client::Known { association, .. } => association.up(&self.thread, volley, at),
                 Client::New(waiting) => self.keep_waiting(waiting, &volley),
             },
+            Entry::Vacant(_) if !self.is_open.get() => {
+                let paused = &self.thread.shared.counters.datagrams_paused;
+                count_many(paused, volley.left().len());
+            }
             Entry::Vacant(vacant) if self.newcomers.may_enter() => {
                 if let Some(client) = self.enter(key, volley, at) {
                     vacant.insert(client);
@@ -231,6 +243,7 @@ impl Desk {
                 association.up(&self.thread, volley, at);
                 let carrier = Carrier::new(self, key, &association);
                 let task = spawn_local(carrier.run()).abort_handle();
+                association.leash().tie(task.clone());
                 return Some(Client::Known { association, task });
             }
             // Each datagram that is refused is told.

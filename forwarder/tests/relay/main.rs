@@ -8,6 +8,8 @@
 )]
 
 mod datagrams;
+mod ended;
+mod intake;
 mod modes;
 mod peers;
 mod recorder;

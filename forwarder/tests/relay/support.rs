@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use forwarder::accounting::{self, Account, JournalThread};
 use forwarder::capture::CaptureLane;
 use forwarder::clock::Clock;
-use forwarder::relay::{Bindings, Relay, Tuning};
+use forwarder::relay::{Bindings, Controls, Relay, Selection, Tuning};
 use forwarder_core::config::{Config, Environment, Host, Target};
 use journal::Entry;
 use schemas::table::Session;
-use schemas::vocab::Transport;
+use schemas::vocab::{EndReason, Transport};
 use schemas::wire::{FrameKind, Rows};
 use socket2::SockRef;
 use tempfile::TempDir;
@@ -109,6 +109,25 @@ impl Scene {
     pub(crate) fn reload(&mut self, services_and_rules: &str) {
         let config = configuration(self.dir.path(), 4096, services_and_rules);
         self.control.block_on(self.relay.reload(&config)).unwrap();
+    }
+
+    /// Ends sessions from outside.
+    pub(crate) fn end(&self, which: &Selection, reason: EndReason) -> usize {
+        self.control.block_on(self.controls().end(which.clone(), reason))
+    }
+
+    /// A way into the running relay.
+    pub(crate) fn controls(&self) -> Controls {
+        self.relay.controls()
+    }
+
+    /// Pauses the first listener, or resumes it.
+    pub(crate) fn pause(&self, paused: bool) {
+        let listener = self.relay.bound()[0].listener;
+        let controls = self.controls();
+        controls.change_intakes(|intakes| assert!(intakes.set_paused(listener, paused)));
+        // An errand that comes back has found every listener with the change before it.
+        self.control.block_on(controls.last_moved());
     }
 
     /// The relay's own counters.
@@ -275,6 +294,24 @@ pub(crate) fn closed_port(transport: Transport) -> (SocketAddr, socket2::Socket)
     let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     (socket.local_addr().unwrap().as_socket().unwrap(), socket)
+}
+
+/// A listener whose queue is full: the kernel drops further attempts, so connects hang.
+pub(crate) fn silent_target() -> (SocketAddr, Vec<socket2::Socket>) {
+    use socket2::{Domain, Socket, Type};
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&ANY.parse::<SocketAddr>().unwrap().into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut held = vec![listener];
+    for _ in 0..4 {
+        let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        filler.set_nonblocking(true).unwrap();
+        // Either it enters the queue or it hangs: both fill it.
+        drop(filler.connect(&address));
+        held.push(filler);
+    }
+    (address.as_socket().unwrap(), held)
 }
 
 /// Waits for a condition.

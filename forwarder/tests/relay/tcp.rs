@@ -453,21 +453,3 @@ fn tcp_client_from(bind: &str, to: std::net::SocketAddr) -> std::net::TcpStream 
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket.into()
 }
-
-/// A listener whose queue is full: the kernel drops further attempts, so connects hang.
-fn silent_target() -> (std::net::SocketAddr, Vec<socket2::Socket>) {
-    use socket2::{Domain, Socket, Type};
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&ANY.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut held = vec![listener];
-    for _ in 0..4 {
-        let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        filler.set_nonblocking(true).unwrap();
-        // Either it enters the queue or it hangs: both fill it.
-        drop(filler.connect(&address));
-        held.push(filler);
-    }
-    (address.as_socket().unwrap(), held)
-}

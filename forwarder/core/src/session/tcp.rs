@@ -48,6 +48,8 @@ pub enum Event {
     ReadFailed(Direction, i32),
     /// Writing to the receiver of the direction gave this error number.
     WriteFailed(Direction, i32),
+    /// Somebody wants the session to end for this reason.
+    Ordered(EndReason),
     /// We are stopping and the drain deadline has passed.
     Drained,
     /// The task that carried the session panicked.
@@ -154,6 +156,10 @@ impl TcpSession {
                 let end = self.cut(EndReason::Internal);
                 self.finish(end)
             }
+            (_, Event::Ordered(reason)) => {
+                let end = self.cut(reason);
+                self.finish(end)
+            }
             (_, Event::Drained) => {
                 let end = End { phase: EndPhase::Drain, ..self.cut(EndReason::Drained) };
                 self.finish(end)
@@ -179,7 +185,7 @@ impl TcpSession {
             Event::Finished(_) | Event::ReadFailed(..) | Event::WriteFailed(..) => {
                 Command::Continue
             }
-            Event::Drained | Event::Broken => Command::Continue,
+            Event::Ordered(_) | Event::Drained | Event::Broken => Command::Continue,
         }
     }
 
@@ -199,7 +205,9 @@ impl TcpSession {
             Event::Resolve | Event::Dial | Event::DialFailed(_) | Event::ClientGone(_) => {
                 Command::Continue
             }
-            Event::Connected | Event::Drained | Event::Broken => Command::Continue,
+            Event::Connected | Event::Ordered(_) | Event::Drained | Event::Broken => {
+                Command::Continue
+            }
         }
     }
 
@@ -396,6 +404,7 @@ mod tests {
             Event::ReadFailed(Direction::Down, ETIMEDOUT),
             Event::WriteFailed(Direction::Up, 32),
             Event::WriteFailed(Direction::Down, 32),
+            Event::Ordered(EndReason::Killed),
             Event::Drained,
             Event::Broken,
         ];
