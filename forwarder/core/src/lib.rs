@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accounting;
+pub mod alert;
 pub mod config;
 pub mod matching;
 pub mod preamble;
