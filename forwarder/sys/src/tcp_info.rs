@@ -11,8 +11,22 @@ use libc::{c_void, socklen_t, tcp_info};
 pub struct TcpInfo {
     /// Smoothed round trip in microseconds; 0: none was ever measured.
     pub rtt_us: u32,
+    /// How much the round trip varies, in microseconds.
+    pub rtt_var_us: u32,
+    /// How long the kernel waits for an acknowledgement before it sends again, in microseconds.
+    pub rto_us: u32,
     /// Segments sent again since the connection began.
     pub retransmits: u32,
+    /// Segments that are taken for lost at the moment.
+    pub lost: u32,
+    /// The congestion window in segments.
+    pub cwnd: u32,
+    /// Most payload of a segment that we send, in bytes.
+    pub mss: u32,
+    /// Largest packet that the path takes, in bytes.
+    pub pmtu: u32,
+    /// What the kernel's receive window is tuned for, in bytes.
+    pub rcv_space: u32,
     /// What the peer has acknowledged, in bytes of sequence space: payload, one for our SYN if we
     /// connected, one for our FIN. A reset leaves it as it was.
     pub bytes_acked: u64,
@@ -47,7 +61,14 @@ pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
     let info = unsafe { info.assume_init() };
     Ok(TcpInfo {
         rtt_us: info.tcpi_rtt,
+        rtt_var_us: info.tcpi_rttvar,
+        rto_us: info.tcpi_rto,
         retransmits: info.tcpi_total_retrans,
+        lost: info.tcpi_lost,
+        cwnd: info.tcpi_snd_cwnd,
+        mss: info.tcpi_snd_mss,
+        pmtu: info.tcpi_pmtu,
+        rcv_space: info.tcpi_rcv_space,
         bytes_acked: info.tcpi_bytes_acked,
     })
 }
@@ -94,7 +115,9 @@ mod tests {
             acknowledged(sender, syn);
             sender.write_all(&[7; 1000]).unwrap();
             receiver.read_exact(&mut [0; 1000]).unwrap();
-            assert!(acknowledged(sender, syn + 1000).rtt_us > 0);
+            let info = acknowledged(sender, syn + 1000);
+            assert!(info.rtt_us > 0 && info.rto_us > 0 && info.cwnd > 0, "{info:?}");
+            assert!(info.mss > 0 && info.pmtu >= info.mss && info.rcv_space > 0, "{info:?}");
             sender.shutdown(Shutdown::Write).unwrap();
             acknowledged(sender, syn + 1001);
         }
