@@ -16,7 +16,7 @@ mod dial;
 pub mod link;
 pub mod listener;
 pub mod load;
-mod log_thread;
+pub mod log;
 pub mod relay;
 pub mod reload;
 pub mod run;

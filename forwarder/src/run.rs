@@ -26,7 +26,7 @@ use crate::check;
 use crate::clock::Clock;
 use crate::link::accounting::{AccountingLane, Settings};
 use crate::load;
-use crate::log_thread::LogThread;
+use crate::log::LogThread;
 use crate::relay::{Bindings, Relay, Tuning};
 use crate::reload::{self, Live};
 use schemas::config::show_duration;
@@ -44,8 +44,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub fn run(file: &Path) -> Result<(), Failure> {
     // What others may use is opened to them by name, after it is made.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let log = LogThread::start();
+    let log = Arc::new(LogThread::start());
     let config = load::config(file)?;
+    log.put_in_force(log.prepare(&config.log)?);
     if !config.warnings.is_empty() {
         tracing::warn!("{}", config.warnings.to_string().trim_end());
     }
@@ -57,8 +58,13 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         runtime.map_err(|error| Failure::io(&error, "cannot start the control runtime"))?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let mut forwarder = Forwarder::start(file, config, &log)?;
-        let served = forwarder.serve(&mut signals).await;
+        let told = |failure: &Failure| {
+            if log.is_elsewhere() {
+                tracing::error!("{failure}");
+            }
+        };
+        let mut forwarder = Forwarder::start(file, config, Arc::clone(&log)).inspect_err(told)?;
+        let served = forwarder.serve(&mut signals).await.inspect_err(told);
         forwarder.stop(&mut signals.stop).await;
         served
     })
@@ -101,6 +107,7 @@ impl Stop {
 /// A running forwarder.
 struct Forwarder {
     live: Arc<Live>,
+    log: Arc<LogThread>,
     account: Account,
     clock: Clock,
     relay: Relay,
@@ -115,7 +122,7 @@ struct Forwarder {
 
 impl Forwarder {
     /// Binds, opens the account and begins to relay. Must be called within a runtime.
-    fn start(file: &Path, config: Config, log: &LogThread) -> Result<Self, Failure> {
+    fn start(file: &Path, config: Config, log: Arc<LogThread>) -> Result<Self, Failure> {
         let bindings = Bindings::bind(&config, check::threads(&config)).map_err(|error| {
             let exit = match error.cause.kind() {
                 io::ErrorKind::PermissionDenied => Exit::Permission,
@@ -148,7 +155,7 @@ impl Forwarder {
             started: clock.now(),
             counters: Arc::clone(relay.counters()),
             capture: capture.lane(),
-            log_lines_dropped: log.dropped(),
+            log_lines_lost: log.lost(),
             spool: journal.spool(),
             link: link.status(),
             reloads: wishes,
@@ -156,6 +163,7 @@ impl Forwarder {
         let admin = tokio::spawn(server.serve(move |request| inside.clone().answer(request)));
         Ok(Self {
             live,
+            log,
             account,
             clock,
             relay,
@@ -185,15 +193,18 @@ impl Forwarder {
             tokio::select! {
                 () = signals.stop.told() => return Ok(()),
                 _ = signals.reload.recv() => {
+                    self.log.reopen().await;
                     // Nobody waits for the outcome: log and account have it.
                     drop(self.reload().await);
                 }
                 Some(answer_to) = self.reloads.recv() => {
+                    self.log.reopen().await;
                     // Who asked may have given up waiting.
                     drop(answer_to.send(self.reload().await));
                 }
                 died = self.relay.died() => return Err(Failure::new(Exit::Bug, died)),
                 _ = look.tick() => {
+                    self.log.tell_lost();
                     if self.journal.is_dead() {
                         let text = "the journal thread died; without it there is no account";
                         return Err(Failure::new(Exit::Bug, text));
@@ -204,10 +215,14 @@ impl Forwarder {
     }
 
     async fn reload(&mut self) -> Result<Reloaded, Failure> {
-        let Self { live, relay, .. } = self;
+        let Self { live, relay, log, .. } = self;
         let outcome = live
             .reload(async |config| {
-                relay.reload(config).await.map_err(|error| Failure::new(Exit::Unreachable, error))
+                let prepared = log.prepare_aside(&config.log).await?;
+                let applied = relay.reload(config).await;
+                applied.map_err(|error| Failure::new(Exit::Unreachable, error))?;
+                log.put_in_force(prepared);
+                Ok(())
             })
             .await;
         live.set_bound(relay.bound());

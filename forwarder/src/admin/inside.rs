@@ -18,6 +18,7 @@ use crate::accounting::{Account, SpoolState};
 use crate::capture::CaptureLane;
 use crate::clock::{Clock, micros};
 use crate::link::accounting::LinkStatus;
+use crate::log::LostLines;
 use crate::relay::Counters;
 use crate::reload::Live;
 use schemas::exit::{Exit, Failure};
@@ -43,8 +44,8 @@ pub struct Inside {
     pub counters: Arc<Counters>,
     /// The capture lane.
     pub capture: CaptureLane,
-    /// Log lines that were dropped because too many waited to be written.
-    pub log_lines_dropped: tracing_appender::non_blocking::ErrorCounter,
+    /// Log lines that nobody will read.
+    pub log_lines_lost: LostLines,
     /// The spool.
     pub spool: Arc<SpoolState>,
     /// The accounting lane's link.
@@ -164,8 +165,8 @@ impl Inside {
         let value = |(name, counter): (&str, &std::sync::atomic::AtomicU64)| {
             (name.to_owned(), counter.load(Ordering::Relaxed))
         };
-        let unwritten = counters.log_lines_dropped.load(Ordering::Relaxed)
-            + u64::try_from(self.log_lines_dropped.dropped_lines()).unwrap_or(u64::MAX);
+        let unwritten =
+            counters.log_lines_dropped.load(Ordering::Relaxed) + self.log_lines_lost.count();
         let capture = self.capture.counts();
         let elsewhere = [
             ("log_lines_dropped", unwritten),
