@@ -184,11 +184,15 @@ fn log_text(log: LogChoice) -> String {
 
 fn timeouts_text(timeouts: &Timeouts) -> String {
     format!(
-        "connect {}, half_closed {}, tcp_idle {}, udp_idle {}",
+        "preread {}, resolve {}, connect {}, half_closed {}, tcp_idle {}, udp_idle {}, \
+         max_duration {}",
+        show_duration(timeouts.preread),
+        show_duration(timeouts.resolve),
         show_duration(timeouts.connect),
         or_never(timeouts.half_closed),
         or_never(timeouts.tcp_idle),
         show_duration(timeouts.udp_idle),
+        or_never(timeouts.max_duration),
     )
 }
 
@@ -300,10 +304,13 @@ fn log_json(log: LogChoice) -> Vec<String> {
 /// Timeouts in seconds.
 fn timeouts_json(timeouts: &Timeouts, with_drain: bool) -> Value {
     let mut value = json!({
+        "preread": timeouts.preread.as_secs_f64(),
+        "resolve": timeouts.resolve.as_secs_f64(),
         "connect": timeouts.connect.as_secs_f64(),
         "half_closed": timeouts.half_closed.as_secs_f64(),
         "tcp_idle": timeouts.tcp_idle.as_secs_f64(),
         "udp_idle": timeouts.udp_idle.as_secs_f64(),
+        "max_duration": timeouts.max_duration.as_secs_f64(),
     });
     if with_drain {
         value["drain"] = json!(timeouts.drain.as_secs_f64());

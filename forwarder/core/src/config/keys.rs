@@ -17,10 +17,13 @@ pub const KEYS: &[&str] = &[
     "admin",
     "admin.socket",
     "timeouts",
+    "timeouts.preread",
+    "timeouts.resolve",
     "timeouts.connect",
     "timeouts.half_closed",
     "timeouts.tcp_idle",
     "timeouts.udp_idle",
+    "timeouts.max_duration",
     "timeouts.drain",
     "tcp",
     "tcp.congestion_client",
@@ -44,10 +47,13 @@ pub const KEYS: &[&str] = &[
     "rule.capture_when_behind",
     "rule.log",
     "rule.timeouts",
+    "rule.timeouts.preread",
+    "rule.timeouts.resolve",
     "rule.timeouts.connect",
     "rule.timeouts.half_closed",
     "rule.timeouts.tcp_idle",
     "rule.timeouts.udp_idle",
+    "rule.timeouts.max_duration",
 ];
 
 /// Keys that the design names and a later version reads. They are refused by name, so that nobody
@@ -58,9 +64,6 @@ pub const LATER: &[&str] = &[
     "alert",
     "admin.metrics",
     "recorder.tls",
-    "timeouts.preread",
-    "timeouts.resolve",
-    "timeouts.max_duration",
     "service.balance",
     "service.health",
     "service.proxy_protocol",
@@ -77,9 +80,6 @@ pub const LATER: &[&str] = &[
     "rule.refuse",
     "rule.unknown_name",
     "rule.quota",
-    "rule.timeouts.preread",
-    "rule.timeouts.resolve",
-    "rule.timeouts.max_duration",
     "rule.timeouts.drain",
 ];
 

@@ -59,10 +59,13 @@ pub(super) struct Admin {
 /// `[timeouts]`, and those of a rule, where `drain` is always absent.
 #[derive(Debug)]
 pub(super) struct Timeouts {
+    pub(super) preread: Leaf<Duration>,
+    pub(super) resolve: Leaf<Duration>,
     pub(super) connect: Leaf<Duration>,
     pub(super) half_closed: Leaf<Duration>,
     pub(super) tcp_idle: Leaf<Duration>,
     pub(super) udp_idle: Leaf<Duration>,
+    pub(super) max_duration: Leaf<Duration>,
     pub(super) drain: Leaf<Duration>,
 }
 
@@ -172,10 +175,13 @@ impl Admin {
 impl Timeouts {
     fn read(mut keys: Keys<'_>, with_drain: bool, findings: &mut Findings<'_>) -> Self {
         let timeouts = Self {
+            preread: keys.text("preread", "10s", findings, some_time),
+            resolve: keys.text("resolve", "5s", findings, some_time),
             connect: keys.text("connect", "10s", findings, some_time),
             half_closed: keys.text("half_closed", "10m", findings, duration),
             tcp_idle: keys.text("tcp_idle", "1h", findings, duration),
             udp_idle: keys.text("udp_idle", "3m", findings, some_time),
+            max_duration: keys.text("max_duration", "12h", findings, duration),
             drain: match with_drain {
                 true => keys.text("drain", "5s", findings, duration),
                 false => Leaf::Absent,

@@ -137,27 +137,28 @@ fn recorder(file: &raw::Recorder, defaults: &raw::Recorder) -> Option<Recorder> 
 impl Timeouts {
     fn of_defaults(raw: &raw::Timeouts) -> Option<Self> {
         Some(Self {
-            preread: Duration::from_secs(10),
-            resolve: Duration::from_secs(5),
-            max_duration: Duration::ZERO,
+            preread: *raw.preread.value()?,
+            resolve: *raw.resolve.value()?,
             connect: *raw.connect.value()?,
             half_closed: *raw.half_closed.value()?,
             tcp_idle: *raw.tcp_idle.value()?,
             udp_idle: *raw.udp_idle.value()?,
+            max_duration: *raw.max_duration.value()?,
             drain: *raw.drain.value()?,
         })
     }
 
     fn of(raw: &raw::Timeouts, otherwise: &Self) -> Self {
+        let or = |leaf: &Leaf<Duration>, otherwise| leaf.value().copied().unwrap_or(otherwise);
         Self {
-            preread: otherwise.preread,
-            resolve: otherwise.resolve,
-            max_duration: otherwise.max_duration,
-            connect: raw.connect.value().copied().unwrap_or(otherwise.connect),
-            half_closed: raw.half_closed.value().copied().unwrap_or(otherwise.half_closed),
-            tcp_idle: raw.tcp_idle.value().copied().unwrap_or(otherwise.tcp_idle),
-            udp_idle: raw.udp_idle.value().copied().unwrap_or(otherwise.udp_idle),
-            drain: raw.drain.value().copied().unwrap_or(otherwise.drain),
+            preread: or(&raw.preread, otherwise.preread),
+            resolve: or(&raw.resolve, otherwise.resolve),
+            connect: or(&raw.connect, otherwise.connect),
+            half_closed: or(&raw.half_closed, otherwise.half_closed),
+            tcp_idle: or(&raw.tcp_idle, otherwise.tcp_idle),
+            udp_idle: or(&raw.udp_idle, otherwise.udp_idle),
+            max_duration: or(&raw.max_duration, otherwise.max_duration),
+            drain: or(&raw.drain, otherwise.drain),
         }
     }
 }
