@@ -69,14 +69,22 @@ fn every_fault_is_told_with_its_place_and_what_to_write_instead() {
     }
 }
 
+/// The lines that begin a section.
+fn header(section: &str) -> String {
+    let mut lines = String::new();
+    let ends = section.match_indices('.').map(|(at, _)| at).chain([section.len()]);
+    for path in ends.map(|end| &section[..end]).filter(|path| !path.is_empty()) {
+        lines += &match path {
+            "service" | "rule" | "rule.limit" | "alert" => format!("[[{path}]]\n"),
+            _ => format!("[{path}]\n"),
+        };
+    }
+    lines
+}
+
 /// Every path that a reader asks for, as its own answer to an unknown key lists them.
 fn keys_asked_for(section: &str) -> Vec<String> {
-    let header = match section {
-        "" => String::new(),
-        "service" | "rule" => format!("[[{section}]]\n"),
-        "rule.timeouts" => "[[rule]]\n[rule.timeouts]\n".to_owned(),
-        _ => format!("[{section}]\n"),
-    };
+    let header = header(section);
     let faults = Config::parse(&format!("{header}zzzz = 1"), "f", &environment()).unwrap_err();
     let fault = faults.list.iter().find(|fault| fault.message.contains("zzzz")).unwrap();
     let (_, listed) = fault.help.as_ref().unwrap().split_once("are: ").unwrap();
@@ -87,22 +95,18 @@ fn keys_asked_for(section: &str) -> Vec<String> {
 
 #[test]
 fn the_list_of_keys_is_what_the_reader_asks_for() {
-    let sections = [
-        "",
-        "recorder",
-        "accounting",
-        "admin",
-        "timeouts",
-        "tcp",
-        "service",
-        "rule",
-        "rule.timeouts",
-    ];
-    let mut asked: Vec<String> = sections.into_iter().flat_map(keys_asked_for).collect();
+    // Keys of which others are parts.
+    let sections = KEYS.iter().filter(|key| is_table(key));
+    let mut asked: Vec<String> =
+        sections.chain([&""]).flat_map(|section| keys_asked_for(section)).collect();
     let mut listed = KEYS.to_vec();
     asked.sort();
     listed.sort_unstable();
     assert_eq!(asked, listed);
+}
+
+fn is_table(key: &str) -> bool {
+    KEYS.iter().any(|other| other.starts_with(&format!("{key}.")))
 }
 
 /// The part of the reference that is about the forwarder.
@@ -127,7 +131,6 @@ fn documented() -> Vec<(String, String)> {
 
 #[test]
 fn the_reference_has_every_key_and_no_other() {
-    let is_table = |key: &str| KEYS.iter().any(|other| other.starts_with(&format!("{key}.")));
     let mut leaves: Vec<&str> = KEYS.iter().copied().filter(|key| !is_table(key)).collect();
     let documented = documented();
     let mut named: Vec<&str> = documented.iter().map(|(key, _)| key.as_str()).collect();
@@ -171,10 +174,10 @@ fn the_examples_in_the_reference_are_right() {
     let page = reference();
     let examples: Vec<&str> =
         page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     Config::parse(examples[0], "first", &environment()).unwrap_or_else(|faults| panic!("{faults}"));
     // The others add to it: in front, so that the rule for everyone stays the last.
-    let all = format!("{}{}{}", examples[1], examples[2], examples[0]);
+    let all = format!("{}{}", examples[1..].concat(), examples[0]);
     let config = Config::parse(&all, "all", &environment());
     let config = config.unwrap_or_else(|faults| panic!("{faults}"));
     assert!(config.warnings.is_empty(), "{}", config.warnings);
@@ -184,12 +187,7 @@ fn the_examples_in_the_reference_are_right() {
 fn a_key_of_a_later_version_is_refused_by_name() {
     for key in LATER {
         let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
-        let header = match section {
-            "" => String::new(),
-            "service" | "rule" => format!("[[{section}]]\n"),
-            "rule.timeouts" => "[[rule]]\n[rule.timeouts]\n".to_owned(),
-            _ => format!("[{section}]\n"),
-        };
+        let header = header(section);
         let faults = Config::parse(&format!("{header}{name} = 1"), "f", &environment());
         let expected = format!("{key} is not supported by this version yet");
         let faults = faults.unwrap_err();

@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 
 use super::leaf::Leaf;
-use super::raw::{self, File};
+use super::raw::{self, File, RawLimit};
 use super::{
-    Accounting, Action, Balance, Config, Customer, Dns, Environment, KEYS, Log, LogFormat,
+    Accounting, Action, Balance, Config, Customer, Dns, Environment, KEYS, Limit, Log, LogFormat,
     LogLevel, LogTo, Origin, Pass, ProxySend, Recorder, Refuse, Rule, Service, Source, Target,
     Timeouts, UdpReplies, UnknownName,
 };
@@ -199,7 +199,7 @@ fn rule(raw: &raw::Rule, defaults: &raw::Rule, timeouts: &Timeouts) -> Option<Ru
         customer: raw.customer.value().cloned().map(Customer::Fixed),
         log: or(&raw.log, &defaults.log)?,
         refuse: Refuse::default(),
-        limits: Vec::new(),
+        limits: limits(raw)?,
         action: match raw.action.value()? {
             raw::Action::Block => Action::Block,
             raw::Action::Pass => Action::Pass(Box::new(Pass {
@@ -214,6 +214,25 @@ fn rule(raw: &raw::Rule, defaults: &raw::Rule, timeouts: &Timeouts) -> Option<Ru
             })),
         },
     })
+}
+
+/// The limits of a rule, one for each `per`.
+fn limits(raw: &raw::Rule) -> Option<Vec<Limit>> {
+    let mut limits: Vec<Limit> = raw.limits.iter().map(RawLimit::resolve).collect::<Option<_>>()?;
+    if let Some(quota) = &raw.quota {
+        let (per, quota) = (raw.quota_per(), Some(quota.resolve()?));
+        match limits.iter_mut().find(|limit| limit.per == per) {
+            Some(limit) => limit.quota = quota,
+            None => limits.push(Limit {
+                per,
+                sessions: None,
+                new_sessions: None,
+                bandwidth: None,
+                quota,
+            }),
+        }
+    }
+    Some(limits)
 }
 
 /// The indices of the rules that apply to a service.

@@ -1,6 +1,8 @@
 //! Faults that no value has on its own: what is missing, written twice, or does not fit together;
 //! and what does nothing where it stands.
 
+mod limits;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -97,7 +99,10 @@ fn rules(file: &File, findings: &mut Findings<'_>) {
         known_services(file, rule, findings);
         match rule.action.value() {
             Some(Action::Block) => nothing_to_relay(rule, findings),
-            Some(Action::Pass) => nothing_to_keep(rule, findings),
+            Some(Action::Pass) => {
+                nothing_to_keep(rule, findings);
+                limits::check(rule, findings);
+            }
             None => {}
         }
     }
@@ -170,6 +175,8 @@ fn nothing_to_relay(rule: &Rule, findings: &mut Findings<'_>) {
         ("target", rule.target.given().map(Spanned::span)),
         ("capture", rule.capture.given().map(Spanned::span)),
         ("capture_when_behind", rule.capture_when_behind.given().map(Spanned::span)),
+        ("limit", rule.limits.first().map(|limit| limit.span.clone())),
+        ("quota", rule.quota.as_ref().map(|quota| quota.span.clone())),
         ("timeouts", rule.timeouts_span.clone()),
     ];
     for (key, span) in keys {

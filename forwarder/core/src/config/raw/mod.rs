@@ -1,6 +1,8 @@
 //! The configuration as typed: the file's keys, each value read on its own and still with its
 //! place. What the values mean together is the business of [`resolve`](super::resolve).
 
+mod limit;
+
 use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,10 +13,12 @@ use schemas::config::{Document, Findings, Refusal, Value, duration, size};
 use schemas::vocab::{CustomerName, NodeName, RuleName, ServiceName};
 use toml::Spanned;
 
+pub(super) use limit::{RawBandwidth, RawLimit, RawQuota, Ways};
+
 use super::address;
 use super::leaf::{Keys, Leaf, List};
 use super::{
-    CaptureMode, Listener, LogChoice, TABLE_SLOTS, THREADS, Target, WhenBehind, WhenFull, tcp,
+    CaptureMode, Listener, LogChoice, Per, TABLE_SLOTS, THREADS, Target, WhenBehind, WhenFull, tcp,
 };
 
 /// Smallest spool: less than this holds no few segments, of which old ones could be deleted.
@@ -94,6 +98,8 @@ pub(super) struct Rule {
     pub(super) capture: Leaf<CaptureMode>,
     pub(super) capture_when_behind: Leaf<WhenBehind>,
     pub(super) log: Leaf<LogChoice>,
+    pub(super) limits: Vec<RawLimit>,
+    pub(super) quota: Option<RawQuota>,
     /// Where its timeouts stand, if it has some.
     pub(super) timeouts_span: Option<Range<usize>>,
     pub(super) timeouts: Timeouts,
@@ -219,6 +225,7 @@ impl Rule {
         let span = keys.span();
         let mut keys = keys.into_inner();
         let timeouts = keys.get("timeouts");
+        let limit_help = "begin every limit with [[rule.limit]]";
         let rule = Self {
             span,
             name: keys.text("name", "everyone", findings, name),
@@ -240,6 +247,12 @@ impl Rule {
                 }
             }),
             log: log(&mut keys, findings),
+            limits: keys
+                .tables("limit", limit_help, findings)
+                .into_iter()
+                .map(|keys| RawLimit::read(keys, findings))
+                .collect(),
+            quota: RawQuota::read(keys.get("quota"), findings),
             timeouts_span: timeouts.as_ref().map(Value::span),
             timeouts: Timeouts::read(
                 Keys::of(timeouts.and_then(|value| value.section(findings))),
@@ -249,6 +262,11 @@ impl Rule {
         };
         keys.finish(findings);
         rule
+    }
+
+    /// Who shares the rule's own quota: a customer's clients, or else each by itself.
+    pub(super) fn quota_per(&self) -> Per {
+        if self.customer.is_absent() { Per::CLIENT } else { Per::Customer }
     }
 }
 
@@ -339,7 +357,7 @@ fn log(keys: &mut Keys<'_>, findings: &mut Findings<'_>) -> Leaf<LogChoice> {
 
 /// The refusal of a word that is not one of a few.
 fn one_of(text: &str, words: &[&str]) -> Refusal {
-    let shown: String = text.chars().take(40).collect();
+    let shown = shorten(text);
     let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
     let near = words
         .iter()
@@ -348,4 +366,9 @@ fn one_of(text: &str, words: &[&str]) -> Refusal {
         .unwrap_or_default();
     let help = format!("{near}write one of {}", quoted.join(", "));
     Refusal::new(format!("{shown:?} is not one of the choices"), help)
+}
+
+/// Enough of a text to recognise it by.
+fn shorten(text: &str) -> String {
+    text.chars().take(40).collect()
 }
