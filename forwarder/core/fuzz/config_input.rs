@@ -1,7 +1,6 @@
 //! What must hold for any text that is read as a configuration.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
 use forwarder_core::config::{
     Config, Environment, admin_socket_of, listener_changes, start_only_changes,
@@ -24,7 +23,7 @@ pub(crate) fn check(input: &[u8]) {
             assert!(!config.warnings.has_faults());
             assert!(start_only_changes(&config, &config).is_empty());
             assert!(listener_changes(&config, &config).is_empty());
-            judge_everyone(config);
+            judge_everyone(&config);
         }
         Err(faults) => {
             assert!(faults.has_faults() && !faults.to_string().is_empty());
@@ -36,9 +35,8 @@ pub(crate) fn check(input: &[u8]) {
     }
 }
 
-fn judge_everyone(config: Config) {
-    let config = Arc::new(config);
-    let matcher = Matcher::new(Arc::clone(&config), Book::default());
+fn judge_everyone(config: &Config) {
+    let matcher = Matcher::new(config, &Book::default());
     assert!(!config.services.is_empty());
     let clients: [IpAddr; 3] =
         [Ipv4Addr::new(10, 1, 2, 3).into(), Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];

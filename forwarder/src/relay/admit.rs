@@ -11,9 +11,10 @@ use schemas::vocab::{
 };
 use schemas::wire::CaptureOpen;
 
+use super::billing::Billed;
 use super::counters::count;
 use super::meter::Meter;
-use super::plan::{Billed, Decision, PassPlan, RulePlan, ServicePlan};
+use super::plan::{Decision, PassPlan, RulePlan, ServicePlan};
 use super::thread::DataThread;
 
 /// A client at the door.

@@ -7,6 +7,7 @@
 mod admit;
 mod association;
 mod batches;
+mod billing;
 mod buffers;
 mod controls;
 mod counters;
@@ -160,7 +161,7 @@ impl Relay {
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
         let counters = Arc::new(Counters::default());
         let name_id = |name: &str| account.name_id(name);
-        let plan = Plan::new(config, Book::default(), &bound, &counters, name_id)?;
+        let plan = Plan::new(config, &Book::default(), &bound, &counters, name_id)?;
         let held = threads * (groups.len() + DESCRIPTORS_PER_THREAD);
         let shared = Arc::new(Shared {
             account,
@@ -193,7 +194,7 @@ impl Relay {
         bound.retain(|bound| !dropped.contains(&bound.listener));
         bound.extend(groups.iter().map(Group::bound));
         let name_id = |name: &str| self.shared.account.name_id(name);
-        let plan = Plan::new(config, self.book.clone(), &bound, &self.shared.counters, name_id)?;
+        let plan = Plan::new(config, &self.book, &bound, &self.shared.counters, name_id)?;
         self.shared.plan.store(Arc::new(plan));
         self.bound = bound;
         let is_bound = |listener: &Listener| self.bound.iter().any(|b| b.listener == *listener);
@@ -208,7 +209,7 @@ impl Relay {
     /// What the names in the rules mean from now on.
     pub fn set_book(&mut self, book: Book) {
         self.book = book;
-        let plan = self.shared.plan.load().with_book(self.book.clone());
+        let plan = self.shared.plan.load().with_book(&self.book);
         self.shared.plan.store(Arc::new(plan));
     }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forwarder_core::config::{
-    Action, CaptureMode, Config, Customer, Host, Listener, Rule, Target, Tcp, Timeouts, WhenBehind,
+    Action, CaptureMode, Config, Host, Listener, Rule, Target, Tcp, Timeouts, WhenBehind,
 };
 use forwarder_core::matching::{Book, Client, Matcher, Question, Verdict};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use schemas::vocab::{CustomerName, ServiceName, Transport};
+use schemas::vocab::{ServiceName, Transport};
 
+use super::billing::{Billed, Billing, Billings};
 use super::counters::{Counters, ServiceCounters};
 use crate::dial;
 use crate::listener::Bound;
@@ -67,16 +67,9 @@ pub(crate) struct ServicePlan {
 pub(crate) struct RulePlan {
     pub(crate) rule: Rule,
     pub(crate) id: u32,
-    customers: Vec<(IpNet, Arc<Billed>)>,
+    billing: Billing,
     /// `None`: the rule blocks.
     pub(crate) pass: Option<Arc<PassPlan>>,
-}
-
-/// Who is billed for a session.
-#[derive(Debug, Clone)]
-pub(crate) struct Billed {
-    pub(crate) name: CustomerName,
-    pub(crate) id: u32,
 }
 
 /// How a client that may pass is relayed.
@@ -104,19 +97,20 @@ impl Plan {
     /// A name does not fit into the name area.
     pub(crate) fn new(
         config: &Config,
-        book: Book,
+        book: &Book,
         bound: &[Bound],
         counters: &Counters,
         name_id: impl Fn(&str) -> Option<u32>,
     ) -> Result<Self, NamesFull> {
         let name_id = |name: &str| name_id(name).ok_or_else(|| NamesFull { name: name.to_owned() });
         let tcp = Arc::new(config.tcp.clone());
+        let mut billings = Billings::default();
         let mut services = HashMap::new();
         for (index, service) in config.services.iter().enumerate() {
             let rules = config.rules_of(index).iter().map(|&rule| {
-                let targets = config.targets(index, rule);
-                let plan = RulePlan::new(&config.rules[rule], targets, &tcp, name_id)?;
-                Ok((rule, Arc::new(plan)))
+                let (targets, rule_of) = (config.targets(index, rule), &config.rules[rule]);
+                let billing = billings.of_rule(rule_of.customer.as_ref(), name_id)?;
+                Ok((rule, Arc::new(RulePlan::new(rule_of, targets, billing, &tcp, name_id)?)))
             });
             let plan = Arc::new(ServicePlan {
                 name: service.name.clone(),
@@ -135,7 +129,7 @@ impl Plan {
         let revision = name_id(&config.revision)?;
         let config = Arc::new(config.clone());
         Ok(Self {
-            matcher: Arc::new(Matcher::new(Arc::clone(&config), book)),
+            matcher: Arc::new(Matcher::new(&config, book)),
             config,
             revision,
             tcp,
@@ -145,8 +139,8 @@ impl Plan {
     }
 
     /// The same, with other meanings of the names in the rules.
-    pub(crate) fn with_book(&self, book: Book) -> Self {
-        let matcher = Arc::new(Matcher::new(Arc::clone(&self.config), book));
+    pub(crate) fn with_book(&self, book: &Book) -> Self {
+        let matcher = Arc::new(Matcher::new(&self.config, book));
         Self { matcher, ..self.clone() }
     }
 
@@ -192,6 +186,7 @@ impl RulePlan {
     fn new(
         rule: &Rule,
         targets: &[Target],
+        billing: Billing,
         tcp: &Arc<Tcp>,
         name_id: impl Fn(&str) -> Result<u32, NamesFull>,
     ) -> Result<Self, NamesFull> {
@@ -209,22 +204,7 @@ impl RulePlan {
                 next: AtomicUsize::new(0),
             })),
         };
-        let billed = |name: &CustomerName| {
-            Ok(Arc::new(Billed { name: name.clone(), id: name_id(name.as_str())? }))
-        };
-        let everyone = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
-        let customers = match &rule.customer {
-            Some(Customer::Fixed(name)) => everyone
-                .into_iter()
-                .map(|net| Ok((net, billed(name)?)))
-                .collect::<Result<_, _>>()?,
-            Some(Customer::ByNetwork(file)) => {
-                let entries = file.networks.iter().map(|(net, name)| Ok((*net, billed(name)?)));
-                entries.collect::<Result<_, _>>()?
-            }
-            None => Vec::new(),
-        };
-        Ok(Self { rule: rule.clone(), id: name_id(rule.name.as_str())?, customers, pass })
+        Ok(Self { rule: rule.clone(), id: name_id(rule.name.as_str())?, billing, pass })
     }
 
     fn pass(&self) -> Option<&Arc<PassPlan>> {
@@ -233,9 +213,7 @@ impl RulePlan {
 
     /// Who is billed for a client's sessions, if anybody.
     pub(crate) fn customer(&self, client: IpAddr) -> Option<&Arc<Billed>> {
-        let client = client.to_canonical();
-        let theirs = self.customers.iter().filter(|(net, _)| net.contains(&client));
-        theirs.max_by_key(|(net, _)| net.prefix_len()).map(|(_, billed)| billed)
+        self.billing.of(client)
     }
 }
 

@@ -3,16 +3,37 @@
 //! A [`Matcher`] is a configuration's rules, ready to be asked, together with what the names in them
 //! mean at the moment (the [`Book`]). Asking is stateless: a verdict may be a [`Question`] about the
 //! client; whoever finds the answer out asks again with it.
+//!
+//! What is asked for: only what the first rule needs that may still match. A rule of which the
+//! transport, listener, port or address of the client already says no needs nothing, and neither
+//! does one of which the answer would change nothing; a rule after the one that decides is not
+//! looked at. Of two questions the reverse name comes first.
+//!
+//! What is not known: a lookup that failed, a host name in the rule that does not resolve, a server
+//! name that the client did not send. Then the whole rule may or may not match, and its
+//! `unknown_name` says which it is. With the defaults a rule that blocks takes it for a match and a
+//! rule that passes does not, wherever the unknown stands: in `from`, in `server_name`, or turned
+//! around in `not_from`. So nobody gets in by what is not known.
 
 mod book;
+mod conditions;
+mod customers;
+mod names;
+mod networks;
+mod scope;
 
 pub use book::Book;
+pub use customers::CustomerTable;
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use schemas::vocab::Transport;
 
-use crate::config::{Action, Config, Listener, Origin, Rule, UnknownName};
+use self::conditions::{Conditions, Truth};
+use self::networks::{Mention, Networks, WORD, place};
+use self::scope::Scope;
+use crate::config::{Action, Config, Dns, Listener, Rule};
 
 /// A client as the rules see it.
 #[derive(Debug, Clone, Copy)]
@@ -105,23 +126,59 @@ pub enum Question {
 /// Rules, ready to be asked.
 #[derive(Debug, Clone)]
 pub struct Matcher {
-    config: std::sync::Arc<Config>,
-    book: Book,
+    networks: Networks,
+    /// By the index of the rule.
+    rules: Vec<Judged>,
+    /// By the index of the service, and TCP before UDP.
+    lanes: Vec<[Lane; 2]>,
+    dns: Dns,
 }
 
-/// Whether a client meets a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Truth {
-    Yes,
-    No,
-    Unknown,
-    Ask(Question),
+/// What is left of a rule besides its networks, its services and its transport.
+#[derive(Debug, Clone)]
+struct Judged {
+    passes: bool,
+    /// Clients of the ports outside of these need not be asked about more.
+    ports: [u16; 2],
+    conditions: Option<Box<Conditions>>,
+}
+
+/// The rules that have a say in one service and transport, by words of 64.
+#[derive(Debug, Clone)]
+struct Lane {
+    members: Box<[u64]>,
+    /// Those among them that one may meet anywhere, without the empty words.
+    anywhere: Box<[Anywhere]>,
+}
+
+/// Rules that one may meet whatever one's address is.
+#[derive(Debug, Clone, Copy)]
+struct Anywhere {
+    at: usize,
+    /// Those about everyone.
+    everyone: u64,
+    /// Those about names.
+    by_name: u64,
 }
 
 impl Matcher {
     /// The rules of a configuration, and what the names in them mean.
-    pub fn new(config: std::sync::Arc<Config>, book: Book) -> Self {
-        Self { config, book }
+    ///
+    /// # Panics
+    /// There are more rules or networks than memory holds.
+    pub fn new(config: &Config, book: &Book) -> Self {
+        let scopes: Vec<Option<Scope>> =
+            config.rules.iter().map(|rule| Scope::of(rule, book)).collect();
+        let lane = |service, transport| Lane::new(config, &scopes, service, transport);
+        let lanes = (0..config.services.len())
+            .map(|service| [lane(service, Transport::Tcp), lane(service, Transport::Udp)])
+            .collect();
+        Self {
+            rules: config.rules.iter().map(Judged::new).collect(),
+            lanes,
+            networks: Networks::new(mentions(&scopes)),
+            dns: config.dns.clone(),
+        }
     }
 
     /// Asks the rules about a client of the service with index `service`. The first rule that
@@ -131,277 +188,116 @@ impl Matcher {
     /// There is no service with that index.
     pub fn judge(&self, service: usize, client: &Client<'_>) -> Verdict {
         let client = Client { ip: client.ip.to_canonical(), ..*client };
-        for &rule in self.config.rules_of(service) {
-            match self.matches(&self.config.rules[rule], &client) {
-                Truth::Ask(question) => return Verdict::Ask(question),
-                Truth::Yes => return self.decided(rule, &client),
-                Truth::No | Truth::Unknown => {}
+        let lane = match client.listener.transport {
+            Transport::Tcp => &self.lanes[service][0],
+            Transport::Udp => &self.lanes[service][1],
+        };
+        let mut around = self.networks.around(IpNet::from(client.ip));
+        let mut anywhere = lane.anywhere.iter().copied().peekable();
+        loop {
+            let nearest = [around.from.next(), anywhere.peek().map(|word| word.at)];
+            let Some(at) = nearest.into_iter().flatten().min() else {
+                return Verdict::Block { rule: None };
+            };
+            let here = anywhere.next_if(|word| word.at == at);
+            let by_address =
+                around.from.read(at) & lane.members[at] | here.map_or(0, |word| word.everyone);
+            let mut left = by_address | here.map_or(0, |word| word.by_name);
+            if left != 0 {
+                left &= !around.except.read(at);
+            }
+            while left != 0 {
+                let bit = left & left.wrapping_neg();
+                left ^= bit;
+                let rule = at * WORD + bit.trailing_zeros() as usize;
+                match self.rules[rule].met(&client, by_address & bit != 0) {
+                    Truth::Yes => return self.decided(rule, &client),
+                    Truth::No => {}
+                    Truth::Ask(question) => return Verdict::Ask(question),
+                }
             }
         }
-        Verdict::Block { rule: None }
     }
 
     fn decided(&self, rule: usize, client: &Client<'_>) -> Verdict {
-        if self.config.rules[rule].action == Action::Block {
+        if !self.rules[rule].passes {
             return Verdict::Block { rule: Some(rule) };
         }
-        let dns = &self.config.dns;
-        if !dns.require_ptr && !dns.require_confirmed {
+        if !self.dns.require_ptr && !self.dns.require_confirmed {
             return Verdict::Pass { rule };
         }
         match client.reverse {
             Fact::NotAsked => Verdict::Ask(Question::ReverseName),
             Fact::Known(names)
-                if names.has_name && !(dns.require_confirmed && names.confirmed.is_empty()) =>
+                if names.has_name
+                    && !(self.dns.require_confirmed && names.confirmed.is_empty()) =>
             {
                 Verdict::Pass { rule }
             }
             Fact::Known(_) | Fact::Unknown => Verdict::Nameless { rule },
         }
     }
+}
 
-    /// Never unknown: the rule says what that means.
-    fn matches(&self, rule: &Rule, client: &Client<'_>) -> Truth {
-        let cheap = rule.transport.is_none_or(|own: Transport| own == client.listener.transport)
-            && (rule.listeners.is_empty() || rule.listeners.contains(&client.listener))
-            && (rule.client_port.is_empty()
-                || rule.client_port.iter().any(|ports| ports.contains(&client.port)));
-        if !cheap {
-            return Truth::No;
-        }
-        let unknown = match rule.unknown_name {
-            UnknownName::Match => Truth::Yes,
-            UnknownName::Skip => Truth::No,
-        };
-        let settle = |truth| if truth == Truth::Unknown { unknown } else { truth };
-        let from = match rule.from.is_empty() {
-            true => Truth::Yes,
-            false => self.any(&rule.from, client),
-        };
-        let not_from = match self.any(&rule.not_from, client) {
-            Truth::Yes => Truth::No,
-            Truth::No => Truth::Yes,
-            open => open,
-        };
-        let conditions = [settle(from), settle(not_from), settle(server_name(rule, client))];
-        let question = conditions.into_iter().find(|truth| matches!(truth, Truth::Ask(_)));
-        match conditions.contains(&Truth::No) {
-            true => Truth::No,
-            false => question.unwrap_or(Truth::Yes),
+impl Judged {
+    fn new(rule: &Rule) -> Self {
+        let first = rule.client_port.iter().map(|ports| *ports.start()).min();
+        let last = rule.client_port.iter().map(|ports| *ports.end()).max();
+        Self {
+            passes: matches!(rule.action, Action::Pass(_)),
+            ports: [first.unwrap_or(0), last.unwrap_or(u16::MAX)],
+            conditions: Conditions::new(rule).map(Box::new),
         }
     }
 
-    fn any(&self, origins: &[Origin], client: &Client<'_>) -> Truth {
-        let mut all = Truth::No;
-        for origin in origins {
-            match self.is_from(origin, client) {
-                Truth::Yes => return Truth::Yes,
-                Truth::No => {}
-                open if all == Truth::No || all == Truth::Unknown => all = open,
-                _ => {}
-            }
-        }
-        all
-    }
-
-    fn is_from(&self, origin: &Origin, client: &Client<'_>) -> Truth {
-        let truth = |is| if is { Truth::Yes } else { Truth::No };
-        match origin {
-            Origin::Network(net) => truth(net.contains(&client.ip)),
-            Origin::File(file) => truth(file.networks.iter().any(|net| net.contains(&client.ip))),
-            Origin::Name(name) => match self.book.addresses_of_name(name) {
-                Some(addresses) => truth(addresses.contains(&client.ip)),
-                None => Truth::Unknown,
-            },
-            Origin::Interface(name) => {
-                truth(self.book.addresses_of_interface(name).contains(&client.ip))
-            }
-            Origin::Domain(domain) => match client.reverse {
-                Fact::NotAsked => Truth::Ask(Question::ReverseName),
-                Fact::Unknown => Truth::Unknown,
-                Fact::Known(names) => {
-                    truth(names.confirmed.iter().any(|name| is_within(name, domain)))
-                }
-            },
+    fn met(&self, client: &Client<'_>, by_address: bool) -> Truth {
+        match &self.conditions {
+            _ if client.port < self.ports[0] || client.port > self.ports[1] => Truth::No,
+            None => Truth::Yes,
+            Some(conditions) => conditions.met(client, by_address),
         }
     }
 }
 
-fn server_name(rule: &Rule, client: &Client<'_>) -> Truth {
-    if rule.server_name.is_empty() {
-        return Truth::Yes;
-    }
-    match client.server_name {
-        Fact::NotAsked => Truth::Ask(Question::ServerName),
-        Fact::Unknown => Truth::Unknown,
-        Fact::Known(name) => match rule.server_name.iter().any(|pattern| pattern.means(name)) {
-            true => Truth::Yes,
-            false => Truth::No,
-        },
+impl Lane {
+    fn new(
+        config: &Config,
+        scopes: &[Option<Scope>],
+        service: usize,
+        transport: Transport,
+    ) -> Self {
+        let mut members = vec![0; scopes.len().div_ceil(WORD)].into_boxed_slice();
+        let mut anywhere: Vec<Anywhere> = Vec::new();
+        for &rule in config.rules_of(service) {
+            let has_a_say = config.rules[rule].transport.is_none_or(|own| own == transport);
+            let Some(scope) = scopes[rule].as_ref().filter(|_| has_a_say) else { continue };
+            let (at, bit) = place(rule);
+            members[at] |= bit;
+            if !scope.everyone && !scope.by_name {
+                continue;
+            }
+            if anywhere.last().is_none_or(|word| word.at != at) {
+                anywhere.push(Anywhere { at, everyone: 0, by_name: 0 });
+            }
+            let word = anywhere.last_mut().expect("one was pushed if there was none");
+            let rules = if scope.everyone { &mut word.everyone } else { &mut word.by_name };
+            *rules |= bit;
+        }
+        Self { members, anywhere: anywhere.into() }
     }
 }
 
-/// Whether a name is a domain or below it.
-fn is_within(name: &str, domain: &str) -> bool {
-    name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
-    use ipnet::IpNet;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::config::Environment;
-
-    /// Parts of a rule: its services, its networks, whether it passes.
-    type Parts = (Vec<usize>, Vec<IpNet>, bool);
-
-    fn network() -> impl Strategy<Value = IpNet> {
-        // Few distinct bits, so that networks and clients meet often.
-        let v4 = (0u32..8, 0u8..=32).prop_map(|(bits, len)| (IpAddr::from(spread_v4(bits)), len));
-        let v6 = (0u32..8, 0u8..=128).prop_map(|(bits, len)| (IpAddr::from(spread_v6(bits)), len));
-        prop_oneof![v4, v6].prop_map(|(ip, len)| IpNet::new(ip, len).unwrap().trunc())
+/// Every network of every rule.
+fn mentions(scopes: &[Option<Scope>]) -> Vec<Mention> {
+    let mut mentions = Vec::new();
+    for (rule, scope) in scopes.iter().enumerate() {
+        let Some(scope) = scope else { continue };
+        let rule =
+            u32::try_from(rule).expect("memory holds fewer rules than four thousand million");
+        let from: &[IpNet] = if scope.everyone { &[] } else { &scope.from };
+        let mention = |except| move |&network: &IpNet| Mention { network, except, rule };
+        mentions.extend(from.iter().map(mention(false)));
+        mentions.extend(scope.except.iter().map(mention(true)));
     }
-
-    fn spread_v4(bits: u32) -> Ipv4Addr {
-        Ipv4Addr::from((bits & 1) << 31 | (bits & 2) << 15 | (bits & 4) >> 2)
-    }
-
-    fn spread_v6(bits: u32) -> Ipv6Addr {
-        let bits = u128::from(bits);
-        Ipv6Addr::from(0x2001 << 112 | (bits & 1) << 95 | (bits & 2) << 62 | (bits & 4) >> 2)
-    }
-
-    fn parts() -> impl Strategy<Value = Parts> {
-        (
-            prop::collection::vec(0usize..3, 0..3),
-            prop::collection::vec(network(), 0..4),
-            any::<bool>(),
-        )
-    }
-
-    fn config_of(rules: &[Parts]) -> Config {
-        let mut source = String::new();
-        for service in 0..3 {
-            source += &format!(
-                "[[service]]\nname = \"s{service}\"\nlisten = [\"127.0.0.1:{}\"]\n\
-                 target = [\"10.0.0.1:80\"]\n",
-                1000 + service
-            );
-        }
-        let quoted = |texts: Vec<String>| texts.join("\", \"");
-        for (index, (services, from, pass)) in rules.iter().enumerate() {
-            source += &format!("[[rule]]\nname = \"r{index}\"\n");
-            if !services.is_empty() {
-                let names = services.iter().map(|service| format!("s{service}")).collect();
-                source += &format!("services = [\"{}\"]\n", quoted(names));
-            }
-            if !from.is_empty() {
-                let nets = from.iter().map(IpNet::to_string).collect();
-                source += &format!("from = [\"{}\"]\n", quoted(nets));
-            }
-            source += if *pass { "action = \"pass\"\n" } else { "action = \"block\"\n" };
-        }
-        let environment = Environment {
-            host_name: "a".to_owned(),
-            local_addresses: Vec::new(),
-            congestion_controls: Vec::new(),
-            files: Default::default(),
-        };
-        Config::parse(&source, "f", &environment).unwrap_or_else(|faults| panic!("{faults}"))
-    }
-
-    fn judge(config: &Config, service: usize, ip: IpAddr) -> Verdict {
-        let listener = config.services[service].listeners[0];
-        let matcher = Matcher::new(config.clone().into(), Book::default());
-        let (reverse, server_name) = (Fact::NotAsked, Fact::NotAsked);
-        matcher.judge(service, &Client { listener, ip, port: 1, reverse, server_name })
-    }
-
-    /// The rules as DESIGN words them, bit by bit.
-    fn naive(rules: &[Parts], service: usize, client: IpAddr) -> Verdict {
-        let bits = |ip: IpAddr| match ip {
-            IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, true),
-            IpAddr::V6(ip) => (ip.to_bits(), false),
-        };
-        for (rule, (services, from, pass)) in rules.iter().enumerate() {
-            let matches = from.is_empty()
-                || from.iter().any(|net| {
-                    let ((net_bits, v4), (client_bits, client_v4)) =
-                        (bits(net.network()), bits(client));
-                    let differing = (net_bits ^ client_bits).leading_zeros();
-                    v4 == client_v4 && differing >= u32::from(net.prefix_len())
-                });
-            if matches && (services.is_empty() || services.contains(&service)) {
-                return match pass {
-                    true => Verdict::Pass { rule },
-                    false => Verdict::Block { rule: Some(rule) },
-                };
-            }
-        }
-        Verdict::Block { rule: None }
-    }
-
-    #[test]
-    fn an_ipv4_client_that_arrives_as_ipv6_is_judged_as_ipv4() {
-        let config = config_of(&[(vec![], vec!["10.0.0.0/8".parse().unwrap()], true)]);
-        assert_eq!(
-            judge(&config, 0, "::ffff:10.1.2.3".parse().unwrap()),
-            Verdict::Pass { rule: 0 }
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn the_first_rule_that_matches_decides(
-            rules in prop::collection::vec(parts(), 0..8),
-            service in 0usize..3,
-            bits in 0u32..8,
-        ) {
-            let config = config_of(&rules);
-            for client in [IpAddr::from(spread_v4(bits)), IpAddr::from(spread_v6(bits))] {
-                prop_assert_eq!(judge(&config, service, client), naive(&rules, service, client));
-            }
-        }
-
-        #[test]
-        fn a_rule_that_is_said_to_be_unreached_never_decides(
-            rules in prop::collection::vec(parts(), 1..8),
-            bits in 0u32..8,
-        ) {
-            let config = config_of(&rules);
-            let warned: Vec<usize> = config
-                .warnings
-                .list
-                .iter()
-                .filter(|warning| warning.message.starts_with("no client ever"))
-                .map(|warning| {
-                    let line = warning.place.as_ref().unwrap().line;
-                    rule_at(&rules, line)
-                })
-                .collect();
-            for service in 0..3 {
-                for client in [IpAddr::from(spread_v4(bits)), IpAddr::from(spread_v6(bits))] {
-                    let (Verdict::Pass { rule } | Verdict::Block { rule: Some(rule) }) =
-                        judge(&config, service, client) else { continue };
-                    prop_assert!(!warned.contains(&rule), "rule {} decides", rule);
-                }
-            }
-        }
-    }
-
-    /// The rule whose header `config_of` writes into a line.
-    fn rule_at(rules: &[Parts], line: usize) -> usize {
-        let mut at = 3 * 4 + 1;
-        for (index, (services, from, _)) in rules.iter().enumerate() {
-            if at == line {
-                return index;
-            }
-            at += 3 + usize::from(!services.is_empty()) + usize::from(!from.is_empty());
-        }
-        panic!("no rule begins in line {line}");
-    }
+    mentions
 }
