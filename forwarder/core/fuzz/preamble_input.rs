@@ -40,7 +40,8 @@ pub(crate) fn check_server_name(input: &[u8]) {
     let answer = check(input, server_name);
     match answer {
         Answer::Done(Some(name)) => {
-            let allowed = |c: char| c.is_ascii_digit() || c.is_ascii_lowercase() || "-._:".contains(c);
+            let allowed =
+                |c: char| c.is_ascii_digit() || c.is_ascii_lowercase() || "-._:".contains(c);
             assert!(!name.is_empty() && name.len() <= 253 && name.chars().all(allowed), "{name}");
             assert!(!name.ends_with('.') || name.ends_with(".."), "{name}");
         }

@@ -18,7 +18,8 @@ fn corpus(directory: &str) -> Vec<(String, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(directory);
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-    let mut all: Vec<_> = entries.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect();
+    let mut all: Vec<_> =
+        entries.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect();
     all.sort();
     assert!(all.len() >= 15);
     all

@@ -120,6 +120,17 @@ impl Association {
         }
     }
 
+    /// When it has been silent or there for too long, and what it ends for then.
+    fn next_timeout(&self) -> Option<(Instant, EndReason)> {
+        let timeouts = &self.admitted.pass.timeouts;
+        let after = |from: Instant, wait: Duration, reason| {
+            (!wait.is_zero()).then(|| from.checked_add(wait).map(|at| (at, reason))).flatten()
+        };
+        let silent = after(self.meter.last_moved(), timeouts.udp_idle, EndReason::UdpExpired);
+        let latest = after(self.meter.started(), timeouts.max_duration, EndReason::MaxDuration);
+        [silent, latest].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
     fn dial_addresses(&self, thread: &DataThread) {
         let mut last = DialFailure::NoTarget;
         for plan in self.admitted.pass.targets_in_turn() {
@@ -233,10 +244,7 @@ impl Carrier {
             association.dial_names(&self.desk.thread).await;
         }
         let reason = match (association.target.get(), association.failure.get()) {
-            (Some(target), _) => {
-                self.relay(association, target).await;
-                EndReason::UdpExpired
-            }
+            (Some(target), _) => self.relay(association, target).await,
             (None, Some((failure, _))) => {
                 sleep(HOLD_DOWN).await;
                 failure.reason()
@@ -246,28 +254,33 @@ impl Carrier {
         self.end(reason);
     }
 
-    async fn relay(&self, association: &Association, target: &AsyncFd<Socket>) {
-        let idle = association.admitted.pass.timeouts.udp_idle;
-        let until = |moved: Instant| tokio::time::Instant::from_std(moved + idle);
-        let mut silence = pin!(sleep_until(until(association.meter.last_moved())));
+    /// Relays replies until there is a reason to end. The timer is never moved by payload: it is set
+    /// anew when it fires.
+    async fn relay(&self, association: &Association, target: &AsyncFd<Socket>) -> EndReason {
+        let mut next = association.next_timeout();
+        let mut timer = pin!(sleep_until(next.map_or_else(Instant::now, |(at, _)| at).into()));
         loop {
-            // Both branches are cancel-safe.
+            // Both branches are cancel-safe. The timer is asked first, or a target that never stops
+            // to send would never let it.
             tokio::select! {
                 biased;
+                () = timer.as_mut(), if next.is_some() => {
+                    next = association.next_timeout();
+                    match next {
+                        Some((at, reason)) if at <= self.desk.thread.shared.clock.now() => {
+                            return reason;
+                        }
+                        Some((at, _)) => timer.as_mut().reset(at.into()),
+                        None => {}
+                    }
+                }
                 ready = target.readable() => match ready {
                     Ok(mut ready) if self.replies(association, target.get_ref()).await => {
                         ready.clear_ready();
                     }
                     Ok(_) => yield_now().await,
-                    Err(_) => return,
+                    Err(_) => return EndReason::UdpExpired,
                 },
-                () = silence.as_mut(), if !idle.is_zero() => {
-                    let moved = association.meter.last_moved();
-                    if moved + idle <= self.desk.thread.shared.clock.now() {
-                        return;
-                    }
-                    silence.as_mut().reset(until(moved));
-                }
             }
         }
     }

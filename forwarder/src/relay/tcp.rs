@@ -74,7 +74,7 @@ pub(super) fn begin(
     let client = Rc::new(client);
     hold.show([Rc::downgrade(&client), Weak::new()]);
     let session = Session {
-        machine: TcpSession::new(&admitted.pass.timeouts),
+        machine: TcpSession::new(&admitted.pass.timeouts, meter.started()),
         meter: Some(meter),
         admitted,
         client,
@@ -127,7 +127,11 @@ const METER_LASTS: &str = "the meter is taken only when the session is closed";
 impl Session {
     /// From the verdict to the end.
     async fn live(&mut self) {
-        let reached = self.reach().await;
+        // Before it relays, only its whole duration can be too long.
+        let latest = self.machine.poll_timeout(self.thread.shared.clock.now()).map(Into::into);
+        let ticks = Rc::clone(&self.thread.ticks);
+        let reached = ticks.until(latest, self.reach()).await;
+        let reached = reached.unwrap_or(Err(Event::Ordered(EndReason::MaxDuration)));
         let meter = self.meter.as_ref().expect(METER_LASTS);
         self.thread.keep_payload(&self.admitted, Transport::Tcp, self.target_address, meter);
         let end = match reached {

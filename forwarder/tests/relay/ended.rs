@@ -1,12 +1,15 @@
 //! Sessions that are ended from outside: told to, or by a limit on their time.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::time::{Duration, Instant};
 
 use crate::support::*;
 use forwarder::relay::Selection;
-use schemas::vocab::EndReason;
+use forwarder_core::config::Action;
+use schemas::table::Session;
 use schemas::vocab::Transport::{Tcp, Udp};
+use schemas::vocab::{EndReason, Transport};
 
 #[test]
 fn a_session_that_is_told_to_end_is_reset_on_both_sides_and_others_go_on() {
@@ -87,4 +90,109 @@ fn an_association_that_is_ended_makes_room_for_another_with_the_next_datagram() 
 
 fn numbers(numbers: &[u64]) -> Selection {
     Selection::Numbers(numbers.into())
+}
+
+#[test]
+fn a_session_that_lasts_too_long_is_cut_though_payload_moves() {
+    let target = tcp_target();
+    let scene = lasting_at_most_300ms(&one_service(Tcp, &[target.local_addr().unwrap()]));
+    let mut client = tcp_client(scene.address(0));
+    let mut server = accept(&target);
+    let started = Instant::now();
+    let error = loop {
+        // The pace is the point: it is never silent for long.
+        std::thread::sleep(Duration::from_millis(10));
+        if let Err(error) = client.write_all(b"x").and_then(|()| server.read_exact(&mut [0])) {
+            break error.kind();
+        }
+        assert!(started.elapsed() < DEADLINE, "nobody cut it");
+    };
+    assert!(matches!(error, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+    let rows = scene.finish();
+    assert_eq!(end_of(&rows.sessions[0]), ["max_duration", "data", "none", "rst", "rst"]);
+    assert!((300_000..3_000_000).contains(&rows.sessions[0].duration_us), "{rows:?}");
+}
+
+#[test]
+fn a_session_can_last_too_long_before_its_target_answers() {
+    let (silent, _held) = silent_target();
+    let scene = lasting_at_most_300ms(&one_service(Tcp, &[silent]));
+    let mut client = tcp_client(scene.address(0));
+    assert_eq!(read_to_end(&mut client), Err(ErrorKind::ConnectionReset));
+    let rows = scene.finish();
+    assert_eq!(end_of(&rows.sessions[0]), ["max_duration", "connect", "none", "rst", "none"]);
+}
+
+#[test]
+fn an_association_that_lasts_too_long_ends_though_its_target_never_stops_to_send() {
+    let target = udp_socket(ANY);
+    let scene = lasting_at_most_300ms(&one_service(Udp, &[target.local_addr().unwrap()]));
+    let client = udp_client(ANY, scene.address(0));
+    client.send(b"hello").unwrap();
+    let (_, relay) = target.recv_from(&mut [0; 64]).unwrap();
+    until("it has ended", || {
+        for _ in 0..100 {
+            target.send_to(&[0; 1000], relay).unwrap();
+        }
+        scene.account.live().count() == 0
+    });
+    let rows = scene.finish();
+    assert_eq!(end_of(&rows.sessions[0])[..2], ["max_duration", "data"]);
+    assert!(rows.sessions[0].duration_us < 3_000_000, "{rows:?}");
+}
+
+#[test]
+fn every_timeout_holds_for_all_rules_and_a_rules_own_goes_before_it() {
+    for (key, transport, reason) in [
+        ("connect", Tcp, "connect_timeout"),
+        ("tcp_idle", Tcp, "idle_timeout"),
+        ("half_closed", Tcp, "half_close_timeout"),
+        ("udp_idle", Udp, "udp_expired"),
+    ] {
+        let (global, own) = (("200ms", None), ("1h", Some("200ms")));
+        for (global, own) in [global, own] {
+            let ended = ended_by(key, transport, global, own);
+            assert_eq!(ended.end_reason, reason, "{key} = {global}, of the rule {own:?}");
+            assert!((200_000..5_000_000).contains(&ended.duration_us), "{ended:?}");
+        }
+    }
+}
+
+/// The session of a client that asks and half closes, and whose target takes it in, or does not
+/// answer when it is the connect timeout that matters.
+fn ended_by(key: &str, transport: Transport, global: &str, own: Option<&str>) -> Session {
+    let (silent, _held) = silent_target();
+    let (tcp, udp) = (tcp_target(), udp_socket(ANY));
+    let target = match (key, transport) {
+        ("connect", _) => silent,
+        (_, Tcp) => tcp.local_addr().unwrap(),
+        (_, Udp) => udp.local_addr().unwrap(),
+    };
+    let own = own.map(|value| format!("timeouts = {{ {key} = \"{value}\" }}\n"));
+    let rest = one_service(transport, &[target]) + &own.unwrap_or_default();
+    let scene = Scene::start(&format!("[timeouts]\n{key} = \"{global}\"\n{rest}"));
+    match transport {
+        Tcp => {
+            let mut client = tcp_client(scene.address(0));
+            let _server = (key != "connect").then(|| accept(&tcp));
+            if key == "half_closed" {
+                client.shutdown(Shutdown::Write).unwrap();
+            }
+            drop(read_to_end(&mut client));
+            scene.finish().sessions.remove(0)
+        }
+        Udp => {
+            udp_client(ANY, scene.address(0)).send(b"hello").unwrap();
+            udp.recv_from(&mut [0; 64]).unwrap();
+            until("it has ended", || scene.account.live().count() == 0);
+            scene.finish().sessions.remove(0)
+        }
+    }
+}
+
+fn lasting_at_most_300ms(services_and_rules: &str) -> Scene {
+    Scene::start_changed(services_and_rules, Setup::default(), |config| {
+        let Action::Pass(pass) = &mut config.rules[0].action else { panic!("it passes") };
+        pass.timeouts.max_duration = Duration::from_millis(300);
+    })
 }

@@ -82,7 +82,8 @@ impl Scene {
         Self::start_with(services_and_rules, Setup { table: 65_536, tuning, ..Setup::default() })
     }
 
-    fn start_changed(
+    /// The same with a configuration that is changed after it was read.
+    pub(crate) fn start_changed(
         services_and_rules: &str,
         setup: Setup,
         change: impl FnOnce(&mut Config),

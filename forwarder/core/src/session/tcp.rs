@@ -94,17 +94,20 @@ pub struct TcpSession {
     state: State,
     tcp_idle: Duration,
     half_closed: Duration,
+    /// When it is over, whatever moves.
+    latest_end: Option<Instant>,
     half_closed_at: Option<Instant>,
     first_fin: FirstFin,
 }
 
 impl TcpSession {
-    /// A session whose verdict was pass.
-    pub fn new(timeouts: &Timeouts) -> Self {
+    /// A session whose verdict was pass, and that began at `started`.
+    pub fn new(timeouts: &Timeouts, started: Instant) -> Self {
         Self {
             state: State::Connecting,
             tcp_idle: timeouts.tcp_idle,
             half_closed: timeouts.half_closed,
+            latest_end: after(started, timeouts.max_duration),
             half_closed_at: None,
             first_fin: FirstFin::None,
         }
@@ -125,8 +128,9 @@ impl TcpSession {
         self.next_timeout(last_moved).map(|(at, _)| at)
     }
 
-    /// Ends the session if it has been silent for too long. `owed`: payload of the direction was
-    /// received and is not delivered; its receiver gets a reset, anyone else a FIN.
+    /// Ends the session if it has been silent for too long, or has lasted for too long. `owed`:
+    /// payload of the direction was received and is not delivered; its receiver gets a reset, anyone
+    /// else a FIN. What has lasted too long is cut: more may be on its way.
     pub fn handle_timeout(
         &mut self,
         now: Instant,
@@ -134,6 +138,10 @@ impl TcpSession {
         owed: PerDirection<bool>,
     ) -> Command {
         match self.next_timeout(last_moved) {
+            Some((at, EndReason::MaxDuration)) if at <= now => {
+                let end = self.cut(EndReason::MaxDuration);
+                self.finish(end)
+            }
             Some((at, reason)) if at <= now => {
                 let end = End {
                     client_close: CloseKind::Timeout,
@@ -300,20 +308,26 @@ impl TcpSession {
 
     /// The next timeout and what it would end the session for.
     fn next_timeout(&self, last_moved: Instant) -> Option<(Instant, EndReason)> {
-        let after = |from: Instant, wait: Duration, reason| {
-            (!wait.is_zero()).then(|| from.checked_add(wait).map(|at| (at, reason))).flatten()
-        };
-        let idle = after(last_moved, self.tcp_idle, EndReason::IdleTimeout);
-        match self.state {
+        let idle = after(last_moved, self.tcp_idle).map(|at| (at, EndReason::IdleTimeout));
+        let silence = match self.state {
             State::Open => idle,
             State::HalfClosed(_) => {
                 let since = self.half_closed_at.map_or(last_moved, |at| at.max(last_moved));
-                let half = after(since, self.half_closed, EndReason::HalfCloseTimeout);
+                let half = after(since, self.half_closed);
+                let half = half.map(|at| (at, EndReason::HalfCloseTimeout));
                 [idle, half].into_iter().flatten().min_by_key(|(at, _)| *at)
             }
-            State::Resolving | State::Connecting | State::Ended => None,
-        }
+            State::Resolving | State::Connecting => None,
+            State::Ended => return None,
+        };
+        let latest = self.latest_end.map(|at| (at, EndReason::MaxDuration));
+        [silence, latest].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
+}
+
+/// A wait of zero is never over.
+fn after(from: Instant, wait: Duration) -> Option<Instant> {
+    if wait.is_zero() { None } else { from.checked_add(wait) }
 }
 
 #[cfg(test)]
@@ -338,7 +352,7 @@ mod tests {
     }
 
     fn session_in(state: State) -> TcpSession {
-        let mut session = TcpSession::new(&timeouts());
+        let mut session = TcpSession::new(&timeouts(), Instant::now());
         let path: &[Event] = match state {
             State::Connecting => &[],
             State::Resolving => &[Event::Resolve],
@@ -440,6 +454,29 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_has_lasted_too_long_is_cut_in_any_state_though_payload_moves() {
+        let start = Instant::now();
+        let limited = Timeouts { max_duration: 60 * SECOND, ..timeouts() };
+        for (path, phase) in [
+            (&[][..], EndPhase::Connect),
+            (&[Event::Connected], EndPhase::Data),
+            (&[Event::Connected, Event::Finished(Direction::Up)], EndPhase::HalfClosed),
+        ] {
+            let mut session = TcpSession::new(&limited, start);
+            for event in path {
+                session.handle(*event, start);
+            }
+            let (moved, owed) = (start + 59 * SECOND, PerDirection::default());
+            assert_eq!(session.poll_timeout(moved), Some(start + 60 * SECOND));
+            assert_eq!(session.handle_timeout(moved, moved, owed), Command::Continue);
+            let command = session.handle_timeout(start + 60 * SECOND, moved, owed);
+            let Command::End(end) = command else { panic!("{command:?}") };
+            assert_eq!((end.reason, end.phase), (EndReason::MaxDuration, phase));
+            assert_eq!((end.reset_client, end.reset_target), (true, phase != EndPhase::Connect));
+        }
+    }
+
+    #[test]
     fn a_receiver_that_is_owed_payload_is_reset_when_time_runs_out() {
         let start = Instant::now();
         let mut session = session_in(State::Open);
@@ -468,7 +505,7 @@ mod tests {
     fn a_timeout_of_zero_never_comes() {
         let never =
             Timeouts { tcp_idle: Duration::ZERO, half_closed: Duration::ZERO, ..timeouts() };
-        let mut session = TcpSession::new(&never);
+        let mut session = TcpSession::new(&never, Instant::now());
         session.handle(Event::Connected, Instant::now());
         assert_eq!(session.poll_timeout(Instant::now()), None);
         session.handle(Event::Finished(Direction::Down), Instant::now());
