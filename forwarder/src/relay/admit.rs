@@ -67,8 +67,20 @@ pub(crate) struct Admitted {
     pub(crate) rule: Arc<RulePlan>,
     pub(crate) pass: Arc<PassPlan>,
     pub(crate) customer: Option<Arc<Billed>>,
+    pub(crate) listener: Listener,
     pub(crate) client: ClientAddr,
+    /// Whom rules and limits see.
+    pub(crate) effective: ClientAddr,
     pub(crate) listen: ListenAddr,
+    /// What the rules asked about the client.
+    pub(crate) facts: Facts,
+}
+
+impl Admitted {
+    /// The client, as the rules saw it.
+    pub(crate) fn as_client(&self) -> Client<'_> {
+        seen(self.listener, self.effective, &self.facts)
+    }
 }
 
 impl DataThread {
@@ -84,13 +96,14 @@ impl DataThread {
         let no = |rule, reason| {
             Door::Refused(self.refuse(arrival, service, rule, EndPhase::Policy, reason))
         };
-        let (rule, pass) = match plan.decide(service, &client(arrival, facts)) {
-            Decision::Pass(rule, pass) => (rule, pass),
-            Decision::Block(Some(rule)) => return no(Some(rule), DenyReason::Rule),
-            Decision::Block(None) => return no(None, DenyReason::NoRule),
-            Decision::Nameless(rule) => return no(Some(rule), DenyReason::UnknownName),
-            Decision::Ask(question) => return Door::Asks(question),
-        };
+        let (rule, pass) =
+            match plan.decide(service, &seen(arrival.listener, arrival.effective(), facts)) {
+                Decision::Pass(rule, pass) => (rule, pass),
+                Decision::Block(Some(rule)) => return no(Some(rule), DenyReason::Rule),
+                Decision::Block(None) => return no(None, DenyReason::NoRule),
+                Decision::Nameless(rule) => return no(Some(rule), DenyReason::UnknownName),
+                Decision::Ask(question) => return Door::Asks(question),
+            };
         let customer = rule.customer(arrival.effective().ip());
         let opening = Opening {
             service: service.id,
@@ -112,8 +125,11 @@ impl DataThread {
                     rule: Arc::clone(rule),
                     pass: Arc::clone(pass),
                     customer: customer.cloned(),
+                    listener: arrival.listener,
                     client: arrival.client,
+                    effective: arrival.effective(),
                     listen: arrival.listen,
+                    facts: facts.clone(),
                 };
                 self.log(arrival.at).connect(&admitted);
                 Door::Admitted(admitted, Meter::new(slot, shared.clock, arrival.at))
@@ -202,11 +218,11 @@ impl DataThread {
     }
 }
 
-fn client<'a>(arrival: &Arrival, facts: &'a Facts) -> Client<'a> {
+fn seen(listener: Listener, client: ClientAddr, facts: &Facts) -> Client<'_> {
     Client {
-        listener: arrival.listener,
-        ip: arrival.effective().ip(),
-        port: arrival.effective().port(),
+        listener,
+        ip: client.ip(),
+        port: client.port(),
         reverse: facts.reverse.as_ref().map(Arc::as_ref),
         server_name: facts.server_name.as_ref().map(String::as_str),
     }

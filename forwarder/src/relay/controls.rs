@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::intake::Intakes;
 use super::leash::Selection;
+use super::rejudge::Rejudged;
 use super::thread::{DataThread, Order};
 
 /// A way into the data threads. Cheap to clone; threads that have ended answer nothing.
@@ -59,6 +60,12 @@ impl Controls {
             Some(streams.map(|stream| stream.and_then(|stream| tcp_info(&*stream).ok())))
         };
         self.ask(look).await.into_iter().flatten().next().unwrap_or_default()
+    }
+
+    /// Asks the rules in force again about every running session.
+    pub async fn rejudge(&self) -> Rejudged {
+        let threads = self.ask(DataThread::rejudge).await;
+        threads.into_iter().fold(Rejudged::default(), std::ops::Add::add)
     }
 
     /// Which listeners take clients in.

@@ -111,6 +111,13 @@ impl Leashes {
         chosen.map(|held| held.leash.pull(reason)).count()
     }
 
+    /// Looks at every session that was not told to end.
+    pub(crate) fn each(&self, mut look: impl FnMut(&Admitted, &Leash)) {
+        let held = self.held.borrow();
+        let running = held.iter().filter(|(_, held)| held.leash.pulled().is_none());
+        running.for_each(|(_, held)| look(&held.session, &held.leash));
+    }
+
     /// When payload of each session last moved, by number.
     pub(crate) fn last_moved(&self) -> Vec<(u64, Instant)> {
         let held = self.held.borrow();

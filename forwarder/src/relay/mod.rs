@@ -24,6 +24,7 @@ mod pipes;
 mod plan;
 mod pump;
 mod reach;
+mod rejudge;
 mod relaying;
 mod tcp;
 mod thread;
@@ -57,6 +58,7 @@ pub use counters::Counters;
 pub use intake::{Intake, Intakes};
 pub use leash::Selection;
 pub use plan::NamesFull;
+pub use rejudge::Rejudged;
 
 use descriptors::Descriptors;
 use plan::Plan;

@@ -13,6 +13,7 @@ mod intake;
 mod modes;
 mod peers;
 mod recorder;
+mod rejudge;
 mod storm;
 mod streams;
 mod support;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use forwarder::accounting::{self, Account, JournalThread};
 use forwarder::capture::CaptureLane;
 use forwarder::clock::Clock;
-use forwarder::relay::{Bindings, Controls, Relay, Selection, Tuning};
+use forwarder::relay::{Bindings, Controls, Rejudged, Relay, Selection, Tuning};
 use forwarder_core::config::{Config, Environment, Host, Target};
 use journal::Entry;
 use schemas::table::Session;
@@ -115,6 +115,11 @@ impl Scene {
     /// Ends sessions from outside.
     pub(crate) fn end(&self, which: &Selection, reason: EndReason) -> usize {
         self.control.block_on(self.controls().end(which.clone(), reason))
+    }
+
+    /// Asks the rules in force again about what runs.
+    pub(crate) fn rejudge(&self) -> Rejudged {
+        self.control.block_on(self.controls().rejudge())
     }
 
     /// A way into the running relay.
@@ -239,6 +244,16 @@ pub(crate) fn udp_client(bind: &str, to: SocketAddr) -> UdpSocket {
 /// A connection to `to` with a deadline on everything.
 pub(crate) fn tcp_client(to: SocketAddr) -> TcpStream {
     with_deadline(TcpStream::connect(to).unwrap())
+}
+
+/// The same from an address of the caller's.
+pub(crate) fn tcp_client_from(bind: &str, to: SocketAddr) -> TcpStream {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    socket.bind(&bind.parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.into()
 }
 
 /// The next connection a target gets, with a deadline on everything.

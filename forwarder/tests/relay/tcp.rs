@@ -442,14 +442,3 @@ fn bytes_behind_an_urgent_one_arrive_though_nothing_follows_them() {
     drop((client, server));
     assert_eq!(bytes_of(&scene.finish().sessions[0])[..2], [12, 12]);
 }
-
-// === helpers ===
-
-fn tcp_client_from(bind: &str, to: std::net::SocketAddr) -> std::net::TcpStream {
-    use socket2::{Domain, Socket, Type};
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
-    socket.bind(&bind.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    socket.into()
-}
