@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use forwarder_core::config::Tcp;
@@ -20,6 +21,10 @@ use crate::tcp_options::{self, Side};
 
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
+
+/// Among many targets or addresses each is waited for at least so long: a target must not be found
+/// failing because there are many others.
+const SHORTEST_TRY: Duration = Duration::from_secs(1);
 
 /// The receive buffer asked for on sockets to UDP targets, in bytes: room for a burst of replies.
 /// The kernel takes memory only for what waits to be read.
@@ -47,39 +52,84 @@ pub(crate) async fn resolve(
     if addresses.is_empty() { Err(DialFailure::Resolve) } else { Ok(addresses) }
 }
 
-/// Connects to a target's address with the congestion control that `[tcp]` says. Its other options
-/// are left for later: a short session does without.
+/// Connects to a target's address, from `source` if one is given, with the congestion control that
+/// `[tcp]` says. Its other options are left for later: a short session does without.
 ///
 /// # Errors
 /// Why it could not be reached.
-pub(crate) async fn tcp(target: SocketAddr, options: &Tcp) -> Result<TcpStream, DialFailure> {
-    let stream = begin_tcp(target, options).map_err(|error| failure(&error))?;
-    poll_fn(|cx| stream.poll_write_ready(cx)).await.map_err(|error| failure(&error))?;
-    // The runtime knows of an error without asking the kernel; only which one has to be asked.
-    if stream.try_io(Interest::ERROR, || Ok(())).is_ok()
-        && let Some(error) = stream.take_error().map_err(|error| failure(&error))?
-    {
-        return Err(failure(&error));
-    }
+pub(crate) async fn tcp(
+    target: SocketAddr,
+    source: Option<IpAddr>,
+    options: &Tcp,
+) -> Result<TcpStream, DialFailure> {
+    let stream = begin_tcp(target, source, options).map_err(|error| failure(&error))?;
+    connected(&stream).await.map_err(|error| failure(&error))?;
     Ok(stream)
 }
 
-fn begin_tcp(target: SocketAddr, options: &Tcp) -> io::Result<TcpStream> {
+/// Waits until a connect has succeeded.
+async fn connected(stream: &TcpStream) -> io::Result<()> {
+    poll_fn(|cx| stream.poll_write_ready(cx)).await?;
+    // The runtime knows of an error without asking the kernel; only which one has to be asked.
+    if stream.try_io(Interest::ERROR, || Ok(())).is_ok()
+        && let Some(error) = stream.take_error()?
+    {
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn begin_tcp(target: SocketAddr, source: Option<IpAddr>, options: &Tcp) -> io::Result<TcpStream> {
+    let socket = tcp_socket(target)?;
+    tcp_options::choose_congestion(&SockRef::from(&socket), Side::Target, options)?;
+    begin_connect(socket, target, source)
+}
+
+/// Finds out whether a target's address takes connections, and gives the connection up at once: by a
+/// reset, sent before the last part of the handshake, which the kernel is asked to hold back. So the
+/// target's program does not see it, and its port is not in TIME_WAIT.
+///
+/// # Errors
+/// What the system says.
+pub(crate) async fn probe(target: SocketAddr, source: Option<IpAddr>) -> io::Result<()> {
+    let socket = tcp_socket(target)?;
+    rustix::net::sockopt::set_tcp_quickack(&socket, false)?;
+    let stream = begin_connect(socket, target, source)?;
+    stream.set_zero_linger()?;
+    connected(&stream).await
+}
+
+fn tcp_socket(target: SocketAddr) -> io::Result<OwnedFd> {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    tcp_options::choose_congestion(&SockRef::from(&socket), Side::Target, options)?;
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+fn begin_connect(
+    socket: OwnedFd,
+    target: SocketAddr,
+    source: Option<IpAddr>,
+) -> io::Result<TcpStream> {
+    if let Some(source) = source {
+        // A port is taken when the target is known: so each target has all of them.
+        forwarder_sys::option::choose_port_when_connecting(&socket)?;
+        rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+    }
     match connect(&socket, &target) {
         Ok(()) | Err(Errno::INPROGRESS) => TcpStream::from_std(socket.into()),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// A socket that talks to a target's address alone, so that ICMP errors reach it.
+/// A socket that talks to a target's address alone, so that ICMP errors reach it; from `source` if
+/// one is given.
 ///
 /// # Errors
 /// Why the target cannot be reached.
-pub(crate) fn udp(target: SocketAddr) -> Result<AsyncFd<Socket>, DialFailure> {
+pub(crate) fn udp(
+    target: SocketAddr,
+    source: Option<IpAddr>,
+) -> Result<AsyncFd<Socket>, DialFailure> {
     let connect = || -> io::Result<AsyncFd<Socket>> {
         let socket = Socket::new(
             Domain::for_address(target),
@@ -88,6 +138,10 @@ pub(crate) fn udp(target: SocketAddr) -> Result<AsyncFd<Socket>, DialFailure> {
         )?;
         forwarder_sys::option::allow_fragments(&socket, target.ip())?;
         enlarge_receive_buffer(&socket, UDP_RECEIVE_BUFFER)?;
+        if let Some(source) = source {
+            forwarder_sys::option::choose_port_when_connecting(&socket)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
         socket.connect(&target.into())?;
         watch(socket, Interest::READABLE)
     };
@@ -110,12 +164,14 @@ pub(crate) fn is_local(address: IpAddr) -> bool {
     address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 
-/// The part of the time until `deadline` that the next of `left` tries may take.
+/// The part of the time until `deadline` that the next of `left` tries may take: no less than
+/// [`SHORTEST_TRY`], while there is time.
 pub(crate) fn share(deadline: Option<Instant>, left: usize) -> Option<Instant> {
     let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
     deadline.map(|deadline| {
         let now = Instant::now();
-        now + deadline.saturating_duration_since(now) / left
+        let share = deadline.saturating_duration_since(now) / left;
+        (now + share.max(SHORTEST_TRY)).min(deadline)
     })
 }
 

@@ -13,6 +13,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 mod dial;
+pub mod health;
 pub mod link;
 pub mod listener;
 pub mod load;

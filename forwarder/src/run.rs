@@ -24,6 +24,7 @@ use crate::admin::server::Server;
 use crate::capture::{self, CaptureSender};
 use crate::check;
 use crate::clock::Clock;
+use crate::health::look_after;
 use crate::link::accounting::{AccountingLane, Settings};
 use crate::load;
 use crate::log::LogThread;
@@ -117,6 +118,8 @@ struct Forwarder {
     /// Tells the journal thread what the recorder has acknowledged.
     acknowledging: JoinHandle<()>,
     admin: JoinHandle<()>,
+    /// Checks the targets.
+    prober: JoinHandle<()>,
     reloads: mpsc::Receiver<ReloadWish>,
 }
 
@@ -145,6 +148,7 @@ impl Forwarder {
             Tuning::default(),
         )
         .map_err(|error| Failure::new(Exit::Io, error))?;
+        let prober = tokio::spawn(look_after(Arc::clone(relay.targets()), account.clone(), clock));
         let live = Arc::new(Live::new(file, config));
         live.set_bound(relay.bound());
         let (wishes, reloads) = mpsc::channel(RELOAD_QUEUE);
@@ -172,6 +176,7 @@ impl Forwarder {
             capture,
             acknowledging,
             admin,
+            prober,
             reloads,
         })
     }
@@ -251,6 +256,7 @@ impl Forwarder {
             tracing::error!("{died}");
         }
         self.admin.abort();
+        self.prober.abort();
         let closing = async {
             // Before the last rows: they tell how much payload was lost.
             if !self.capture.stop().await {

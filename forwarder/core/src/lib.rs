@@ -11,3 +11,4 @@ pub mod limit;
 pub mod matching;
 pub mod preamble;
 pub mod session;
+pub mod target;

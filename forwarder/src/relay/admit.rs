@@ -50,6 +50,7 @@ pub(crate) struct Facts {
 
 /// What happens to a client at the door.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and most are let in")]
 pub(crate) enum Door {
     /// It has a number and a slot.
     Admitted(Admitted, Meter),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use forwarder_core::accounting::Ending;
 use forwarder_core::config::Host;
 use forwarder_core::session::DialFailure;
+use forwarder_core::target::{Next, Place, Pool, Walk};
 use forwarder_sys::datagram::{BATCH, Batch, Destination};
 use schemas::vocab::{
     CloseKind, Direction, EgressAddr, EndPhase, EndReason, FirstFin, PerDirection, TargetAddr,
@@ -28,7 +29,7 @@ use super::drops::Drops;
 use super::leash::{Hold, Leash};
 use super::log::Outcome;
 use super::meter::Meter;
-use super::plan::TargetPlan;
+use super::targets::TargetPlan;
 use super::thread::DataThread;
 use super::udp::{Desk, Key, first_bits};
 use super::volley::{NoRoom, Offload, Volley};
@@ -45,6 +46,8 @@ pub(crate) struct Association {
     admitted: Rc<Admitted>,
     meter: Meter,
     target: OnceCell<AsyncFd<Socket>>,
+    /// At the target, for as long as the association lasts.
+    place: OnceCell<Place>,
     /// Per receiver: the target for `up`, the client for `down`.
     offload: PerDirection<Offload>,
     /// Of the socket to the target.
@@ -72,6 +75,7 @@ impl Association {
             admitted,
             meter,
             target: OnceCell::new(),
+            place: OnceCell::new(),
             offload: PerDirection {
                 up: Offload::new(thread.shared.tuning.segmentation),
                 down: Offload::new(thread.shared.tuning.segmentation),
@@ -84,7 +88,8 @@ impl Association {
             hold,
             _permit: permit,
         };
-        if !association.admitted.pass.has_names() {
+        let admitted = &association.admitted;
+        if !admitted.pass.way.targets.have_names(admitted.listen.port()) {
             association.dial_addresses(thread);
         }
         association
@@ -131,16 +136,20 @@ impl Association {
         [silent, latest].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
+    /// Walks the pool of targets without names: nothing is waited for.
     fn dial_addresses(&self, thread: &DataThread) {
-        let mut last = DialFailure::NoTarget;
-        for plan in self.admitted.pass.targets_in_turn() {
-            let Host::Address(address) = plan.target.host else { continue };
-            match self.connect(thread, SocketAddr::new(address, self.port(plan)), plan) {
-                Ok(()) => return,
-                Err(failure) => last = failure,
-            }
-            if !last.is_worth_another() {
-                break;
+        let (mut last, now) = (DialFailure::NoTarget, thread.shared.clock.now());
+        if let Some((pool, mut walk)) = self.walk() {
+            while let Some(next) = pool.next(&mut walk, now) {
+                let Host::Address(address) = next.target.host else { continue };
+                match self.connect(thread, SocketAddr::new(address, next.target.port), &next) {
+                    Ok(()) => return self.keep_place(next.place),
+                    Err(failure) if failure.is_worth_another() => {
+                        next.place.failed(now);
+                        last = failure;
+                    }
+                    Err(failure) => return self.failed(thread, failure, EndPhase::Connect),
+                }
             }
         }
         self.failed(thread, last, EndPhase::Connect);
@@ -148,53 +157,74 @@ impl Association {
 
     async fn dial_names(&self, thread: &DataThread) {
         let mut last = (DialFailure::NoTarget, EndPhase::Connect);
-        'targets: for plan in self.admitted.pass.targets_in_turn() {
-            let port = self.port(plan);
-            let addresses = match &plan.target.host {
-                Host::Address(address) => Ok(vec![SocketAddr::new(*address, port)]),
-                Host::Name(host) => {
-                    let deadline = dial::deadline(self.admitted.pass.timeouts.connect);
-                    dial::resolve(host, port, deadline).await
-                }
-            };
-            let addresses = match addresses {
-                Ok(addresses) => addresses,
-                Err(failure) => {
-                    last = (failure, EndPhase::Resolve);
-                    continue;
-                }
-            };
-            for address in addresses {
-                match self.connect(thread, address, plan) {
-                    Ok(()) => return,
-                    Err(failure) => last = (failure, EndPhase::Connect),
-                }
-                if !last.0.is_worth_another() {
-                    break 'targets;
+        if let Some((pool, mut walk)) = self.walk() {
+            while let Some(next) = pool.next(&mut walk, thread.shared.clock.now()) {
+                match self.dial_name(thread, &next).await {
+                    Ok(()) => return self.keep_place(next.place),
+                    Err(failure) if failure.0.is_worth_another() => {
+                        next.place.failed(thread.shared.clock.now());
+                        last = failure;
+                    }
+                    Err((failure, phase)) => return self.failed(thread, failure, phase),
                 }
             }
         }
         self.failed(thread, last.0, last.1);
     }
 
-    /// The port to dial: the target's, or else the one that the client came to.
-    fn port(&self, plan: &TargetPlan) -> u16 {
-        plan.target.port.unwrap_or(self.admitted.listen.port())
+    /// Dials one target, every address of its name in turn.
+    async fn dial_name(
+        &self,
+        thread: &DataThread,
+        next: &Next<'_, TargetPlan>,
+    ) -> Result<(), (DialFailure, EndPhase)> {
+        let addresses = match &next.target.host {
+            Host::Address(address) => vec![SocketAddr::new(*address, next.target.port)],
+            Host::Name(name) => {
+                let deadline = dial::deadline(self.admitted.pass.timeouts.connect);
+                let found = dial::resolve(name, next.target.port, deadline).await;
+                found.map_err(|failure| (failure, EndPhase::Resolve))?
+            }
+        };
+        let mut last = (DialFailure::Resolve, EndPhase::Resolve);
+        for address in addresses {
+            match self.connect(thread, address, next) {
+                Ok(()) => return Ok(()),
+                Err(failure) => last = (failure, EndPhase::Connect),
+            }
+            if !last.0.is_worth_another() {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    /// The way through the targets of this client. `None`: there are none.
+    fn walk(&self) -> Option<(&Pool<TargetPlan>, Walk)> {
+        let pool = self.admitted.pass.way.targets.pool(self.admitted.listen.port())?;
+        Some((pool, pool.walk(Transport::Udp, self.admitted.effective.ip())))
+    }
+
+    /// Keeps the place at the target that the socket leads to.
+    fn keep_place(&self, place: Place) {
+        // There is only one, since a walk ends with it.
+        drop(self.place.set(place));
     }
 
     fn connect(
         &self,
         thread: &DataThread,
         address: SocketAddr,
-        plan: &TargetPlan,
+        next: &Next<'_, TargetPlan>,
     ) -> Result<(), DialFailure> {
         let target = TargetAddr::new(address);
         self.target_address.set(Some(target));
-        self.meter.dialling(target, plan.name_id);
+        self.meter.dialling(target, next.target.name_id);
         if thread.shared.plan.load().is_own(Transport::Udp, address) {
             return Err(DialFailure::Loop);
         }
-        let socket = dial::udp(address)?;
+        let source = self.admitted.pass.way.source;
+        let socket = dial::udp(address, source.towards(address.ip(), self.admitted.listen.ip())?)?;
         if let Some(egress) = socket.get_ref().local_addr().ok().and_then(|own| own.as_socket()) {
             self.egress.set(Some(EgressAddr::new(egress)));
             self.meter.connected(EgressAddr::new(egress), thread.shared.clock.now());
@@ -298,9 +328,12 @@ impl Carrier {
             Ok(received) => received < BATCH,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
             // ICMP says that the target is not there. It may come, and ICMP may lie: the
-            // association stays.
+            // association stays, and only new ones go elsewhere.
             Err(_) => {
                 count(&thread.shared.counters.icmp_errors);
+                if let Some(place) = association.place.get() {
+                    place.failed(thread.shared.clock.now());
+                }
                 return false;
             }
         };
@@ -323,6 +356,9 @@ impl Carrier {
         let now = shared.clock.now();
         if let Some(target) = association.target.get() {
             association.drops.look(target.get_ref(), now, &shared.account);
+        }
+        if let Some(place) = association.place.get() {
+            place.succeeded();
         }
         let volley = Volley::of(batch, first_bits(batch.len()));
         association.meter.received_datagrams(Direction::Down, volley.left(), now);

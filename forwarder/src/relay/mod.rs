@@ -26,6 +26,7 @@ mod pump;
 mod reach;
 mod rejudge;
 mod relaying;
+mod targets;
 mod tcp;
 mod thread;
 mod ticks;
@@ -51,6 +52,7 @@ use crate::accounting::Account;
 use crate::capture::CaptureLane;
 use crate::clock::Clock;
 use crate::dial;
+use crate::health::Registry;
 use crate::listener::{BindError, Bound, Group, Opened};
 
 pub use controls::Controls;
@@ -116,6 +118,7 @@ pub(crate) struct Shared {
     pub(crate) intakes: watched::Sender<Intakes>,
     pub(crate) descriptors: Descriptors,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) targets: Arc<Registry>,
 }
 
 /// Why relaying cannot begin, or cannot go on with another configuration.
@@ -163,7 +166,9 @@ impl Relay {
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
         let counters = Arc::new(Counters::default());
         let name_id = |name: &str| account.name_id(name);
-        let plan = Plan::new(config, &Book::default(), &bound, &counters, name_id)?;
+        let targets = Arc::new(Registry::new(clock.now()));
+        let plan = Plan::new(config, &Book::default(), &bound, &counters, &targets, name_id)?;
+        targets.put_in_force(&plan.known);
         let held = threads * (groups.len() + DESCRIPTORS_PER_THREAD);
         let shared = Arc::new(Shared {
             account,
@@ -174,6 +179,7 @@ impl Relay {
             intakes: watched::Sender::default(),
             descriptors: Descriptors::raise_limit(held),
             counters,
+            targets,
         });
         let threads = (0..threads)
             .map(|number| ThreadHandle::spawn(number, Arc::clone(&shared), share(&mut groups)))
@@ -196,7 +202,9 @@ impl Relay {
         bound.retain(|bound| !dropped.contains(&bound.listener));
         bound.extend(groups.iter().map(Group::bound));
         let name_id = |name: &str| self.shared.account.name_id(name);
-        let plan = Plan::new(config, &self.book, &bound, &self.shared.counters, name_id)?;
+        let Shared { counters, targets, .. } = &*self.shared;
+        let plan = Plan::new(config, &self.book, &bound, counters, targets, name_id)?;
+        targets.put_in_force(&plan.known);
         self.shared.plan.store(Arc::new(plan));
         self.bound = bound;
         let is_bound = |listener: &Listener| self.bound.iter().any(|b| b.listener == *listener);
@@ -224,6 +232,11 @@ impl Relay {
     /// The listeners and the addresses they are bound to.
     pub fn bound(&self) -> &[Bound] {
         &self.bound
+    }
+
+    /// What is known of the targets.
+    pub fn targets(&self) -> &Arc<Registry> {
+        &self.shared.targets
     }
 
     /// What was counted besides sessions.

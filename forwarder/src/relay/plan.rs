@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forwarder_core::config::{
-    Action, CaptureMode, Config, Host, Listener, Rule, Target, Tcp, Timeouts, WhenBehind,
+    Action, CaptureMode, Config, Listener, Rule, Tcp, Timeouts, WhenBehind,
 };
 use forwarder_core::matching::{Book, Client, Matcher, Question, Verdict};
 use schemas::vocab::{ServiceName, Transport};
 
 use super::billing::{Billed, Billing, Billings};
 use super::counters::{Counters, ServiceCounters};
+use super::targets::{Lister, Way};
 use crate::dial;
+use crate::health::{Known, Registry};
 use crate::listener::Bound;
 
 /// The counter table's name area has no room for the names of this configuration.
@@ -35,6 +36,8 @@ pub(crate) struct Plan {
     matcher: Arc<Matcher>,
     services: Arc<HashMap<Listener, Arc<ServicePlan>>>,
     own: Arc<HashMap<(Transport, u16), Vec<IpAddr>>>,
+    /// Every target that a session may go to.
+    pub(crate) known: Arc<Vec<Known>>,
 }
 
 /// What the rules say about a client.
@@ -79,15 +82,7 @@ pub(crate) struct PassPlan {
     pub(crate) when_behind: WhenBehind,
     pub(crate) timeouts: Timeouts,
     pub(crate) tcp: Arc<Tcp>,
-    targets: Vec<TargetPlan>,
-    next: AtomicUsize,
-}
-
-/// A target and the id of its name (0: configured as an address).
-#[derive(Debug)]
-pub(crate) struct TargetPlan {
-    pub(crate) target: Target,
-    pub(crate) name_id: u32,
+    pub(crate) way: Way,
 }
 
 impl Plan {
@@ -100,17 +95,20 @@ impl Plan {
         book: &Book,
         bound: &[Bound],
         counters: &Counters,
+        registry: &Registry,
         name_id: impl Fn(&str) -> Option<u32>,
     ) -> Result<Self, NamesFull> {
         let name_id = |name: &str| name_id(name).ok_or_else(|| NamesFull { name: name.to_owned() });
         let tcp = Arc::new(config.tcp.clone());
         let mut billings = Billings::default();
-        let mut services = HashMap::new();
+        let (mut services, mut known) = (HashMap::new(), Vec::new());
         for (index, service) in config.services.iter().enumerate() {
+            let mut lister = Lister::new(registry, service, bound, &mut known, name_id)?;
             let rules = config.rules_of(index).iter().map(|&rule| {
-                let (targets, rule_of) = (config.targets(index, rule), &config.rules[rule]);
+                let rule_of = &config.rules[rule];
                 let billing = billings.of_rule(rule_of.customer.as_ref(), name_id)?;
-                Ok((rule, Arc::new(RulePlan::new(rule_of, targets, billing, &tcp, name_id)?)))
+                let way = lister.of_rule(rule_of)?;
+                Ok((rule, Arc::new(RulePlan::new(rule_of, way, billing, &tcp, name_id)?)))
             });
             let plan = Arc::new(ServicePlan {
                 name: service.name.clone(),
@@ -135,6 +133,7 @@ impl Plan {
             tcp,
             services: Arc::new(services),
             own: Arc::new(own),
+            known: Arc::new(known),
         })
     }
 
@@ -185,7 +184,7 @@ impl Plan {
 impl RulePlan {
     fn new(
         rule: &Rule,
-        targets: &[Target],
+        way: Way,
         billing: Billing,
         tcp: &Arc<Tcp>,
         name_id: impl Fn(&str) -> Result<u32, NamesFull>,
@@ -197,11 +196,7 @@ impl RulePlan {
                 when_behind: pass.capture_when_behind,
                 timeouts: pass.timeouts,
                 tcp: Arc::clone(tcp),
-                targets: targets
-                    .iter()
-                    .map(|target| TargetPlan::new(target, &name_id))
-                    .collect::<Result<_, _>>()?,
-                next: AtomicUsize::new(0),
+                way,
             })),
         };
         Ok(Self { rule: rule.clone(), id: name_id(rule.name.as_str())?, billing, pass })
@@ -214,31 +209,5 @@ impl RulePlan {
     /// Who is billed for a client's sessions, if anybody.
     pub(crate) fn customer(&self, client: IpAddr) -> Option<&Arc<Billed>> {
         self.billing.of(client)
-    }
-}
-
-impl PassPlan {
-    /// Every target once, beginning with the next one in turn.
-    pub(crate) fn targets_in_turn(&self) -> impl Iterator<Item = &TargetPlan> {
-        let start = self.next.fetch_add(1, Ordering::Relaxed) % self.targets.len().max(1);
-        self.targets[start..].iter().chain(&self.targets[..start])
-    }
-
-    /// Whether a target's name has to be looked up.
-    pub(crate) fn has_names(&self) -> bool {
-        self.targets.iter().any(|plan| matches!(plan.target.host, Host::Name(_)))
-    }
-}
-
-impl TargetPlan {
-    fn new(
-        target: &Target,
-        name_id: impl Fn(&str) -> Result<u32, NamesFull>,
-    ) -> Result<Self, NamesFull> {
-        let name_id = match &target.host {
-            Host::Address(_) => 0,
-            Host::Name(host) => name_id(host)?,
-        };
-        Ok(Self { target: target.clone(), name_id })
     }
 }

@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use forwarder_core::accounting::{Ending, Peer, Peers, is_worth_asking};
 use forwarder_core::session::{Command, DialFailure, End, Event, Route, TcpSession};
+use forwarder_core::target::Place;
 use forwarder_sys::tcp_info::tcp_info;
 use schemas::vocab::{
     ClientAddr, DenyAction, Direction, EgressAddr, EndReason, ListenAddr, TargetAddr, Timestamp,
@@ -79,6 +80,7 @@ pub(super) fn begin(
         admitted,
         client,
         target: None,
+        place: None,
         target_address: None,
         egress: None,
         thread: Rc::clone(thread),
@@ -113,6 +115,8 @@ struct Session {
     admitted: Rc<Admitted>,
     client: Rc<TcpStream>,
     target: Option<Rc<TcpStream>>,
+    /// Counted at the target for as long as the session lasts.
+    place: Option<Place>,
     target_address: Option<TargetAddr>,
     egress: Option<EgressAddr>,
     thread: Rc<DataThread>,
@@ -135,8 +139,8 @@ impl Session {
         let meter = self.meter.as_ref().expect(METER_LASTS);
         self.thread.keep_payload(&self.admitted, Transport::Tcp, self.target_address, meter);
         let end = match reached {
-            Ok(target) => {
-                let mut relaying = self.connected(target);
+            Ok((target, place)) => {
+                let mut relaying = self.connected(target, place);
                 poll_fn(|cx| relaying.poll(self.parts(), cx)).await
             }
             Err(event) => {
@@ -153,12 +157,10 @@ impl Session {
     }
 
     /// Dials until a target answers, while the client's connection lasts.
-    async fn reach(&mut self) -> Result<TcpStream, Event> {
+    async fn reach(&mut self) -> Result<(TcpStream, Place), Event> {
         let Self { machine, meter, admitted, client, target_address, thread, .. } = self;
         let meter = meter.as_ref().expect(METER_LASTS);
-        let pass = &admitted.pass;
-        let listen_port = admitted.listen.port();
-        let reach = Reach { machine, meter, pass, thread, listen_port, target_address };
+        let reach = Reach { machine, meter, admitted, thread, target_address };
         // Boxed, because it takes more room than all that remains of the session once it stands.
         let mut reach = Box::pin(reach.run());
         // A dial that lasts a moment is not worth a watch on the client.
@@ -177,7 +179,7 @@ impl Session {
         .await
     }
 
-    fn connected(&mut self, target: TcpStream) -> Relaying {
+    fn connected(&mut self, target: TcpStream, place: Place) -> Relaying {
         let meter = self.meter.as_ref().expect(METER_LASTS);
         let now = self.thread.shared.clock.now();
         if let Ok(address) = target.local_addr() {
@@ -187,6 +189,7 @@ impl Session {
         let target = Rc::new(target);
         self.hold.show([Rc::downgrade(&self.client), Rc::downgrade(&target)]);
         self.target = Some(target);
+        self.place = Some(place);
         let route = self.thread.shared.tuning.route;
         Relaying::new(if meter.takes_pipes() { route } else { Route::Copy })
     }

@@ -38,6 +38,16 @@ pub fn allow_fragments(socket: impl AsFd, family: IpAddr) -> io::Result<()> {
     }
 }
 
+/// Lets bind(2) with port 0 leave the port open until connect(2) (ip(7) `IP_BIND_ADDRESS_NO_PORT`,
+/// Linux 4.2), for IPv6 sockets too: the kernel then needs a port that is free towards that one
+/// target, not one that is free altogether.
+///
+/// # Errors
+/// What setsockopt(2) gives.
+pub fn choose_port_when_connecting(socket: impl AsFd) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
 /// Asks for a receive buffer of `bytes` beyond the system's limit, which takes `CAP_NET_ADMIN`.
 ///
 /// # Errors
