@@ -78,6 +78,11 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
+    /// For whom the client speaks, by its PROXY header.
+    pub(crate) fn proxied(&self) -> Option<ClientAddr> {
+        Some(self.effective).filter(|effective| *effective != self.client)
+    }
+
     /// The client, as the rules saw it.
     pub(crate) fn as_client(&self) -> Client<'_> {
         seen(self.listener, self.effective, &self.facts)

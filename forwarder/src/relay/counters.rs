@@ -15,6 +15,8 @@ pub struct Counters {
     pub accept_failures: AtomicU64,
     /// Clients and datagrams refused.
     pub denied: AtomicU64,
+    /// Clients refused, because too many waited at the door for what was to be known about them.
+    pub door_full: AtomicU64,
     /// Datagrams that the kernel did not take for the receiver: too large for its address family,
     /// no room, or no way.
     pub datagrams_unsent: AtomicU64,

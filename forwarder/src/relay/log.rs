@@ -8,6 +8,7 @@ use schemas::vocab::{DenyReason, EgressAddr, EndReason, PerDirection, TargetAddr
 
 use super::admit::{Admitted, Arrival};
 use super::counters::{Counters, count};
+use super::preread::Bad;
 
 /// Lines one data thread writes per second, so that an attack does not fill the log.
 const LINES_PER_SECOND: u32 = 500;
@@ -67,6 +68,7 @@ impl Log<'_> {
                 service = %session.service.name,
                 rule = %session.rule.rule.name,
                 client = %session.client,
+                proxied_client = session.proxied().map(tracing::field::display),
                 listen = %session.listen,
                 "session begins"
             );
@@ -81,6 +83,7 @@ impl Log<'_> {
                 service = %session.service.name,
                 rule = %session.rule.rule.name,
                 client = %session.client,
+                proxied_client = session.proxied().map(tracing::field::display),
                 listen = %session.listen,
                 egress = outcome.egress.map(tracing::field::display),
                 target = outcome.target.map(tracing::field::display),
@@ -106,6 +109,7 @@ impl Log<'_> {
                 service = %session.service.name,
                 rule = %session.rule.rule.name,
                 client = %session.client,
+                proxied_client = session.proxied().map(tracing::field::display),
                 listen = %session.listen,
                 target = target.map(tracing::field::display),
                 reason = %failure.reason(),
@@ -129,8 +133,24 @@ impl Log<'_> {
                 service,
                 rule = rule.map(|rule| tracing::field::display(&rule.name)),
                 client = %arrival.client,
+                proxied_client = arrival.proxied.map(tracing::field::display),
                 listen = %arrival.listen,
                 reason = %reason,
+                "client refused"
+            );
+        }
+    }
+
+    /// A client was refused for what it sent before its payload. No rule was asked that could say
+    /// whether to write this; a proxy that is set up wrongly has no other way to show.
+    pub(super) fn bad_preamble(self, arrival: &Arrival, bad: Bad) {
+        if self.budget.allows(self.now, self.counters) {
+            tracing::info!(
+                client = %arrival.client,
+                proxied_client = arrival.proxied.map(tracing::field::display),
+                listen = %arrival.listen,
+                reason = %DenyReason::BadPreamble,
+                why = %bad,
                 "client refused"
             );
         }

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use forwarder_core::config::{
-    Action, CaptureMode, Config, Listener, Rule, Tcp, Timeouts, WhenBehind,
+    Action, CaptureMode, Config, Listener, ProxyAccept, ProxySend, ProxyVersion, Rule, Service,
+    Tcp, Timeouts, WhenBehind,
 };
 use forwarder_core::matching::{Book, Client, Matcher, Question, Verdict};
 use schemas::vocab::{ServiceName, Transport};
@@ -59,6 +60,8 @@ pub(crate) struct ServicePlan {
     pub(crate) name: ServiceName,
     pub(crate) id: u32,
     pub(crate) counters: Arc<ServiceCounters>,
+    /// Whose PROXY headers are taken.
+    proxies: Option<ProxyAccept>,
     /// Its index in the configuration.
     index: usize,
     /// By index in the configuration.
@@ -82,6 +85,8 @@ pub(crate) struct PassPlan {
     pub(crate) when_behind: WhenBehind,
     pub(crate) timeouts: Timeouts,
     pub(crate) tcp: Arc<Tcp>,
+    /// The PROXY header that targets get, if any.
+    pub(crate) proxy_send: Option<ProxyVersion>,
     pub(crate) way: Way,
 }
 
@@ -108,12 +113,14 @@ impl Plan {
                 let rule_of = &config.rules[rule];
                 let billing = billings.of_rule(rule_of.customer.as_ref(), name_id)?;
                 let way = lister.of_rule(rule_of)?;
-                Ok((rule, Arc::new(RulePlan::new(rule_of, way, billing, &tcp, name_id)?)))
+                let plan = RulePlan::new(rule_of, service, way, billing, &tcp, name_id)?;
+                Ok((rule, Arc::new(plan)))
             });
             let plan = Arc::new(ServicePlan {
                 name: service.name.clone(),
                 id: name_id(service.name.as_str())?,
                 counters: counters.service(&service.name),
+                proxies: service.proxy_accept.clone(),
                 index,
                 rules: rules.collect::<Result<_, _>>()?,
             });
@@ -146,6 +153,12 @@ impl Plan {
     /// The service that a listener belongs to. `None`: it was removed.
     pub(crate) fn service(&self, listener: Listener) -> Option<&Arc<ServicePlan>> {
         self.services.get(&listener)
+    }
+
+    /// Which PROXY header a peer must send first. `None`: it is a client itself.
+    pub(crate) fn proxy(&self, listener: Listener, peer: IpAddr) -> Option<&ProxyAccept> {
+        let proxies = self.service(listener)?.proxies.as_ref()?;
+        proxies.trusted.iter().any(|network| network.contains(&peer)).then_some(proxies)
     }
 
     /// What the rules say about a client of a service.
@@ -184,6 +197,7 @@ impl Plan {
 impl RulePlan {
     fn new(
         rule: &Rule,
+        service: &Service,
         way: Way,
         billing: Billing,
         tcp: &Arc<Tcp>,
@@ -196,6 +210,11 @@ impl RulePlan {
                 when_behind: pass.capture_when_behind,
                 timeouts: pass.timeouts,
                 tcp: Arc::clone(tcp),
+                proxy_send: match pass.proxy_send {
+                    ProxySend::AsService => service.proxy_send,
+                    ProxySend::Off => None,
+                    ProxySend::On(version) => Some(version),
+                },
                 way,
             })),
         };

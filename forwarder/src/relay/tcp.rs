@@ -9,6 +9,7 @@ use std::rc::{Rc, Weak};
 use std::task::Poll;
 
 use forwarder_core::accounting::{Ending, Peer, Peers, is_worth_asking};
+use forwarder_core::preamble::proxy;
 use forwarder_core::session::{Command, DialFailure, End, Event, Route, TcpSession};
 use forwarder_core::target::Place;
 use forwarder_sys::tcp_info::tcp_info;
@@ -24,7 +25,8 @@ use tokio::task::spawn_local;
 use super::Permit;
 use super::admit::{Admitted, Arrival, Door, Facts};
 use super::counters::count;
-use super::door;
+use super::door::{self, Wanted};
+use super::introduce::introduce;
 use super::leash::Hold;
 use super::log::Outcome;
 use super::meter::Meter;
@@ -54,10 +56,19 @@ pub(crate) fn accepted(
         at: thread.shared.clock.now(),
         bytes: 0,
     };
+    let proxy = {
+        let plan = thread.shared.plan.load();
+        plan.proxy(arrival.listener, arrival.client.ip()).map(|proxy| proxy.version)
+    };
+    if let Some(version) = proxy {
+        return door::wait(thread, arrival, Wanted::Header(version), client, permit);
+    }
     match thread.admit(&arrival, &Facts::default()) {
         Door::Admitted(admitted, meter) => begin(thread, admitted, meter, client, permit),
         Door::Refused(action) => refuse(&client, action),
-        Door::Asks(question) => door::wait(thread, arrival, question, client, permit),
+        Door::Asks(question) => {
+            door::wait(thread, arrival, Wanted::Answer(question), client, permit);
+        }
     }
 }
 
@@ -83,6 +94,7 @@ pub(super) fn begin(
         place: None,
         target_address: None,
         egress: None,
+        header_bytes: 0,
         thread: Rc::clone(thread),
         hold,
         _running: Running::begin(thread),
@@ -119,6 +131,8 @@ struct Session {
     place: Option<Place>,
     target_address: Option<TargetAddr>,
     egress: Option<EgressAddr>,
+    /// What the target got before the payload.
+    header_bytes: u64,
     thread: Rc<DataThread>,
     hold: Hold,
     _running: Running,
@@ -141,7 +155,10 @@ impl Session {
         let end = match reached {
             Ok((target, place)) => {
                 let mut relaying = self.connected(target, place);
-                poll_fn(|cx| relaying.poll(self.parts(), cx)).await
+                match self.introduce().await {
+                    Some(end) => end,
+                    None => poll_fn(|cx| relaying.poll(self.parts(), cx)).await,
+                }
             }
             Err(event) => {
                 if let Event::DialFailed(failure) = event {
@@ -194,6 +211,23 @@ impl Session {
         Relaying::new(if meter.takes_pipes() { route } else { Route::Copy })
     }
 
+    /// Tells the target who the client is, where it is to know. An end: it cannot be told.
+    async fn introduce(&mut self) -> Option<End> {
+        let version = self.admitted.pass.proxy_send?;
+        let client = self.admitted.effective;
+        let header = proxy::write(version, client.get(), self.admitted.listen.get());
+        self.header_bytes = header.len() as u64;
+        let (target, ticks) = (self.target.as_ref()?, &self.thread.ticks);
+        let within = self.admitted.pass.timeouts.connect;
+        // Boxed, because most sessions have no use for it.
+        let failed = Box::pin(introduce(target, &header, ticks, within)).await.err()?;
+        let event = Event::WriteFailed(Direction::Up, failed);
+        match self.machine.handle(event, self.thread.shared.clock.now()) {
+            Command::End(end) => Some(end),
+            Command::Continue | Command::Shutdown(_) => None,
+        }
+    }
+
     fn parts(&mut self) -> Parts<'_> {
         Parts {
             machine: &mut self.machine,
@@ -221,7 +255,7 @@ impl Session {
         if is_worth_asking(reason, bytes, lasted, logged) {
             meter.peers(Peers {
                 client: peer(&self.client, 0),
-                target: self.target.as_ref().and_then(|target| peer(target, 1)),
+                target: self.target.as_ref().and_then(|target| peer(target, 1 + self.header_bytes)),
             });
         }
     }
@@ -280,13 +314,14 @@ impl Drop for Session {
     }
 }
 
-/// What TCP knows of one side. Whoever connected has its SYN, one byte, acknowledged too.
-fn peer(stream: &TcpStream, syn: u64) -> Option<Peer> {
+/// What TCP knows of one side. Whoever connected has its SYN, one byte, acknowledged too, and what
+/// it sent before the payload.
+fn peer(stream: &TcpStream, before: u64) -> Option<Peer> {
     let info = tcp_info(stream).ok()?;
     Some(Peer {
         rtt_us: info.rtt_us,
         retransmits: info.retransmits,
-        acknowledged: info.bytes_acked.saturating_sub(syn),
+        acknowledged: info.bytes_acked.saturating_sub(before),
     })
 }
 

@@ -20,6 +20,7 @@ use super::controls::Errand;
 use super::leash::Leashes;
 use super::log::{Log, LogBudget};
 use super::pipes::Pipes;
+use super::preread::Porch;
 use super::ticks::Ticks;
 use super::waiting::Room;
 use crate::capture::Inlet;
@@ -129,6 +130,8 @@ pub(crate) struct DataThread {
     /// Where captured payload goes.
     pub(crate) capture: Inlet,
     pub(crate) pipes: Rc<Pipes>,
+    /// Room for clients about whom something is to be found out first.
+    pub(crate) porch: Rc<Porch>,
     pub(crate) ticks: Rc<Ticks>,
     /// Every session that runs.
     pub(crate) leashes: Rc<Leashes>,
@@ -152,6 +155,7 @@ impl DataThread {
             buffers: Buffers::default(),
             batches: Batches::default(),
             pipes,
+            porch: Rc::default(),
             ticks: Rc::default(),
             leashes: Rc::default(),
             associations: Cell::new(0),

@@ -12,6 +12,7 @@ mod ended;
 mod intake;
 mod modes;
 mod peers;
+mod preamble;
 mod recorder;
 mod rejudge;
 mod storm;

@@ -1,0 +1,422 @@
+//! What clients send before they are let in: PROXY headers, and the names of servers.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use forwarder_core::config::{
+    Action, Config, Host, ProxyAccept, ProxySend, ProxyVersion, Rule, ServerName, Target,
+};
+use forwarder_core::preamble::{Answer, proxy};
+use schemas::table::Denied;
+use schemas::vocab::Transport::Tcp;
+use schemas::wire::Rows;
+
+use crate::support::*;
+
+/// Long enough for whoever sends what it should, on a busy machine.
+const AMPLE: Duration = DEADLINE;
+
+/// Short enough to be waited for.
+const SOON: Duration = Duration::from_millis(200);
+
+/// A relay whose only service takes PROXY headers from `trusted` and goes to `target`.
+fn behind_a_proxy(target: &TcpListener, trusted: &str, preread: Duration) -> Scene {
+    let service = one_service(Tcp, &[target.local_addr().unwrap()]);
+    Scene::start_changed(&service, Setup::default(), |config| {
+        config.timeouts.preread = preread;
+        let trusted = vec![trusted.parse().unwrap()];
+        config.services[0].proxy_accept = Some(ProxyAccept { version: None, trusted });
+    })
+}
+
+/// A relay that sends clients to the first target who ask for `a.example` or any name below
+/// `b.example`, and to the second whoever is left.
+fn by_name(targets: [&TcpListener; 2], preread: Duration) -> Scene {
+    let [named, other] = targets.map(|target| target.local_addr().unwrap());
+    let rule = "[[rule]]\nname = \"others\"\naction = \"pass\"\n";
+    let service = one_service(Tcp, &[named]).replace("\"all\"", "\"named\"");
+    Scene::start_changed(&format!("{service}{rule}"), Setup::default(), |config| {
+        config.timeouts.preread = preread;
+        let names = [ServerName::Exact("a.example".into()), ServerName::Below("b.example".into())];
+        config.rules[0].server_name = names.into();
+        pass_to(&mut config.rules[1], other);
+    })
+}
+
+fn pass_to(rule: &mut Rule, target: SocketAddr) {
+    let Action::Pass(pass) = &mut rule.action else { panic!("the rule blocks") };
+    pass.targets = vec![Target { host: Host::Address(target.ip()), port: Some(target.port()) }];
+}
+
+/// The ClientHello that `openssl s_client` sends, with this name or without one.
+fn client_hello(name: Option<&str>) -> Vec<u8> {
+    let extension = |kind: u8, body: &[u8]| [&[0, kind, 0, body.len() as u8], body].concat();
+    let mut extensions = extension(43, &[2, 3, 4]);
+    if let Some(name) = name {
+        let len = name.len() as u8;
+        let entry = [&[0, len + 3, 0, 0, len], name.as_bytes()].concat();
+        extensions.extend(extension(0, &entry));
+    }
+    extensions.extend(extension(21, &[0; 200]));
+    let size = |len: usize| (len as u16).to_be_bytes();
+    let mut body = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0]].concat();
+    body.extend(size(extensions.len()));
+    body.extend(extensions);
+    let message = [&[1, 0][..], &size(body.len()), &body].concat();
+    [&[0x16, 3, 1][..], &size(message.len()), &message].concat()
+}
+
+fn header(version: ProxyVersion, client: &str) -> proxy::Written {
+    proxy::write(version, client.parse().unwrap(), "198.51.100.1:443".parse().unwrap())
+}
+
+/// Sends each piece as a segment of its own.
+fn send_in(pieces: impl Iterator<Item = impl AsRef<[u8]>>, client: &mut TcpStream) {
+    client.set_nodelay(true).unwrap();
+    for piece in pieces {
+        client.write_all(piece.as_ref()).unwrap();
+        std::thread::yield_now();
+    }
+}
+
+/// A client sends `first`; exactly that arrives at `target`.
+fn assert_arrives(scene: &Scene, target: &TcpListener, first: &[u8]) {
+    let mut client = tcp_client(scene.address(0));
+    client.write_all(first).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut server = accept(target);
+    assert_eq!(read_to_end(&mut server).as_deref(), Ok(first));
+    drop(server);
+    assert_eq!(read_to_end(&mut client), Ok(vec![]));
+}
+
+fn assert_refused(client: &mut TcpStream) {
+    let end = read_to_end(client);
+    assert!(matches!(end, Err(ErrorKind::ConnectionReset)), "{end:?}");
+}
+
+/// The only refusal, and no session beside it.
+fn only_refusal(rows: Rows) -> Denied {
+    let [denied] = &rows.denied[..] else { panic!("{:?}", rows.denied) };
+    assert_eq!(rows.sessions, []);
+    denied.clone()
+}
+
+fn assert_bad_preamble(rows: Rows) {
+    let denied = only_refusal(rows);
+    let what = [&denied.phase, &denied.reason, &denied.action, &denied.client_ip.unwrap()];
+    assert_eq!(what, ["preread", "bad_preamble", "reset", "127.0.0.1"]);
+    assert_eq!((denied.rule, denied.count), (None, 1));
+}
+
+#[test]
+fn the_client_that_a_trusted_proxy_names_is_in_the_account_and_its_header_is_no_payload() {
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        let target = tcp_target();
+        let scene = behind_a_proxy(&target, "127.0.0.0/8", AMPLE);
+        let mut client = tcp_client(scene.address(0));
+        let all = [&*header(version, "192.0.2.7:50123"), b"question"].concat();
+        send_in(all.chunks(1), &mut client);
+        let mut server = accept(&target);
+        let mut got = [0; 8];
+        server.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"question");
+        pass(&mut server, &mut client, b"answer");
+        drop((client, server));
+        let session = scene.finish().sessions.remove(0);
+        assert_eq!(bytes_of(&session), [8, 8, 6, 6]);
+        assert_eq!(session.client_ip, "127.0.0.1");
+        assert_eq!(session.proxied_client_ip.as_deref(), Some("192.0.2.7"));
+        assert_eq!(session.proxied_client_port, Some(50123));
+    }
+}
+
+#[test]
+fn a_proxy_may_speak_for_itself() {
+    let target = tcp_target();
+    let scene = behind_a_proxy(&target, "127.0.0.1/32", AMPLE);
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
+    for header in [&local[..], b"PROXY UNKNOWN\r\n"] {
+        let mut client = tcp_client(scene.address(0));
+        client.write_all(&[header, b"x"].concat()).unwrap();
+        let mut server = accept(&target);
+        let mut got = [0];
+        server.read_exact(&mut got).unwrap();
+        drop((client, server));
+    }
+    for session in scene.finish().sessions {
+        assert_eq!((session.proxied_client_ip, session.proxied_client_port), (None, None));
+        assert_eq!(session.bytes_up, 1);
+    }
+}
+
+#[test]
+fn a_header_of_somebody_who_is_not_trusted_is_payload() {
+    let target = tcp_target();
+    let scene = behind_a_proxy(&target, "192.0.2.0/24", SOON);
+    assert_arrives(&scene, &target, &header(ProxyVersion::V1, "10.0.0.1:1"));
+    let session = scene.finish().sessions.remove(0);
+    assert_eq!((session.proxied_client_ip, session.bytes_up > 0), (None, true));
+}
+
+#[test]
+fn rules_see_the_client_behind_the_proxy() {
+    let target = tcp_target();
+    let allowed = one_service(Tcp, &[target.local_addr().unwrap()])
+        .replace("name = \"all\"", "name = \"all\"\nfrom = [\"192.0.2.7\"]");
+    let scene = Scene::start_changed(&allowed, Setup::default(), |config| {
+        let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+        config.services[0].proxy_accept = Some(ProxyAccept { version: None, trusted });
+    });
+    let greet = |from: &str| {
+        let mut client = tcp_client(scene.address(0));
+        client.write_all(&header(ProxyVersion::V2, from)).unwrap();
+        client
+    };
+    assert_refused(&mut greet("192.0.2.8:1"));
+    let client = greet("192.0.2.7:1");
+    drop((accept(&target), client));
+    let rows = scene.finish();
+    assert_eq!(rows.sessions.len(), 1);
+    let [denied] = &rows.denied[..] else { panic!("{:?}", rows.denied) };
+    assert_eq!((denied.reason.as_str(), denied.phase.as_str()), ("no_rule", "policy"));
+}
+
+#[test]
+fn a_trusted_peer_without_a_whole_header_is_refused() {
+    type Ends = fn(&mut TcpStream);
+    let never: Ends = |_| {};
+    let finishes: Ends = |client| client.shutdown(Shutdown::Write).unwrap();
+    let cases: [(&[u8], Duration, Ends); 6] = [
+        (b"GET / HTTP/1.1\r\n", AMPLE, never),
+        (b"PROXY TCP4 192.0.2.7 198.5", SOON, never),
+        (b"PROXY TCP4 192.0.2.7 198.5", AMPLE, finishes),
+        (b"", SOON, never),
+        (b"", AMPLE, finishes),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff", AMPLE, never),
+    ];
+    for (sent, preread, ends) in cases {
+        let target = tcp_target();
+        let scene = behind_a_proxy(&target, "127.0.0.0/8", preread);
+        let mut client = tcp_client(scene.address(0));
+        client.write_all(sent).unwrap();
+        ends(&mut client);
+        assert_refused(&mut client);
+        assert_bad_preamble(scene.finish());
+    }
+}
+
+#[test]
+fn clients_go_to_the_target_of_the_server_they_ask_for() {
+    let (named, other) = (tcp_target(), tcp_target());
+    let scene = by_name([&named, &other], AMPLE);
+    let request = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+    let mut sent = 0;
+    for (first, target) in [
+        (client_hello(Some("a.example")), &named),
+        (client_hello(Some("X.B.example")), &named),
+        (client_hello(Some("b.example")), &other),
+        (client_hello(None), &other),
+        (request("a.example:8080"), &named),
+        (request("c.example"), &other),
+        (b"SSH-2.0-x\r\n".to_vec(), &other),
+        (b"\0\0\0\x08binary".to_vec(), &other),
+        (vec![], &other),
+    ] {
+        assert_arrives(&scene, target, &first);
+        sent += first.len() as i64;
+    }
+    let rows = scene.finish();
+    let rules: Vec<_> = rows.sessions.iter().map(|session| session.rule.as_str()).collect();
+    let [n, o] = ["named", "others"];
+    assert_eq!(rules, [n, n, o, o, n, o, o, o, o]);
+    for sum in [
+        rows.sessions.iter().map(|session| session.received_up).sum::<i64>(),
+        rows.sessions.iter().map(|session| session.bytes_up).sum(),
+    ] {
+        assert_eq!(sum, sent, "every byte that was peeked at is counted once");
+    }
+}
+
+#[test]
+fn a_client_hello_in_200_pieces_names_its_server() {
+    let (named, other) = (tcp_target(), tcp_target());
+    let scene = by_name([&named, &other], AMPLE);
+    let hello = client_hello(Some("www.b.example"));
+    let mut client = tcp_client(scene.address(0));
+    send_in(hello.chunks(hello.len().div_ceil(200)), &mut client);
+    let mut server = accept(&named);
+    let mut got = vec![0; hello.len()];
+    server.read_exact(&mut got).unwrap();
+    assert_eq!(got, hello);
+    pass(&mut server, &mut client, b"hello, too");
+    drop((client, server));
+    assert_eq!(scene.finish().sessions[0].bytes_up, hello.len() as i64);
+}
+
+#[test]
+fn a_client_hello_that_is_not_finished_is_refused() {
+    let hello = client_hello(Some("a.example"));
+    let unfinished = &hello[..hello.len() - 1];
+    for (sent, preread, finishes) in [
+        (unfinished, SOON, false),
+        (unfinished, AMPLE, true),
+        (b"GET / HTTP/1.1\r\nHost: a.exa", SOON, false),
+        (b"\x16\x03\x01\x40\x00\x01\xff\xff\xff\x03", AMPLE, false),
+    ] {
+        let (named, other) = (tcp_target(), tcp_target());
+        let scene = by_name([&named, &other], preread);
+        let mut client = tcp_client(scene.address(0));
+        client.write_all(sent).unwrap();
+        if finishes {
+            client.shutdown(Shutdown::Write).unwrap();
+        }
+        assert_refused(&mut client);
+        assert_bad_preamble(scene.finish());
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_its_server_to_speak_gets_there_without_a_name() {
+    for first in [&b""[..], b"HELO", b"\x16\x03"] {
+        let (named, other) = (tcp_target(), tcp_target());
+        let scene = by_name([&named, &other], SOON);
+        let mut client = tcp_client(scene.address(0));
+        client.write_all(first).unwrap();
+        let mut server = accept(&other);
+        // What was peeked at before is still read, though it brings no news.
+        let mut got = vec![0; first.len()];
+        server.read_exact(&mut got).unwrap();
+        assert_eq!(got, first);
+        pass(&mut server, &mut client, b"220 ready");
+        pass(&mut client, &mut server, b"at last");
+        drop((client, server));
+        let session = scene.finish().sessions.remove(0);
+        assert_eq!(session.bytes_up, first.len() as i64 + 7);
+    }
+}
+
+/// A relay that tells its target who the client is.
+fn that_introduces(target: &TcpListener, version: ProxyVersion) -> Scene {
+    let service = one_service(Tcp, &[target.local_addr().unwrap()]);
+    let introduce = |config: &mut Config| config.services[0].proxy_send = Some(version);
+    Scene::start_changed(&service, Setup::default(), introduce)
+}
+
+/// Reads a header as a target does, and not a byte more.
+fn read_header(server: &mut TcpStream) -> (Vec<u8>, proxy::Header) {
+    let mut bytes = Vec::new();
+    loop {
+        let mut byte = [0];
+        server.read_exact(&mut byte).unwrap();
+        bytes.extend(byte);
+        match proxy::parse(&bytes, None) {
+            Answer::Incomplete => {}
+            Answer::Done(header) => return (bytes, header),
+            Answer::Malformed(why) => panic!("{why}: {bytes:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_target_is_told_who_the_client_is_before_the_payload() {
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        let target = tcp_target();
+        let scene = that_introduces(&target, version);
+        let mut client = tcp_client(scene.address(0));
+        let from = client.local_addr().unwrap();
+        let mut server = accept(&target);
+        // Without a word of the client: the target may be the one who speaks first.
+        let (bytes, header) = read_header(&mut server);
+        assert_eq!(header.client, Some(from));
+        assert_eq!(bytes, *proxy::write(version, from, scene.address(0)));
+        pass(&mut server, &mut client, b"220 ready");
+        pass(&mut client, &mut server, b"question");
+        // More than any buffer on the way holds, so that the pipes carry it, too.
+        let payload = pattern(3 << 20);
+        let sender = std::thread::spawn(move || client.write_all(&payload).map(|()| client));
+        let mut got = vec![0; 3 << 20];
+        server.read_exact(&mut got).unwrap();
+        assert!(got == pattern(3 << 20));
+        drop((sender.join().unwrap().unwrap(), server));
+        let session = scene.finish().sessions.remove(0);
+        let up = 8 + (3 << 20);
+        assert_eq!(bytes_of(&session), [up, up, 9, 9], "the header is no payload");
+    }
+}
+
+#[test]
+fn a_rule_may_tell_its_targets_otherwise_than_the_service() {
+    for (of_rule, told) in [
+        (ProxySend::AsService, true),
+        (ProxySend::Off, false),
+        (ProxySend::On(ProxyVersion::V1), true),
+    ] {
+        let target = tcp_target();
+        let service = one_service(Tcp, &[target.local_addr().unwrap()]);
+        let scene = Scene::start_changed(&service, Setup::default(), |config| {
+            config.services[0].proxy_send = Some(ProxyVersion::V2);
+            let Action::Pass(pass) = &mut config.rules[0].action else { panic!("it blocks") };
+            pass.proxy_send = of_rule;
+        });
+        let mut client = tcp_client(scene.address(0));
+        client.write_all(b"x").unwrap();
+        let mut server = accept(&target);
+        if told {
+            let (bytes, _) = read_header(&mut server);
+            assert_eq!(bytes[0] == b'P', of_rule == ProxySend::On(ProxyVersion::V1));
+        }
+        let mut got = [0];
+        server.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"x");
+        drop((client, server));
+        scene.finish();
+    }
+}
+
+#[test]
+fn a_chain_of_proxies_names_the_first_client() {
+    let target = tcp_target();
+    let service = one_service(Tcp, &[target.local_addr().unwrap()]);
+    let scene = Scene::start_changed(&service, Setup::default(), |config| {
+        let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+        config.services[0].proxy_accept = Some(ProxyAccept { version: None, trusted });
+        config.services[0].proxy_send = Some(ProxyVersion::V2);
+    });
+    for (from, version) in
+        [("192.0.2.7:9", ProxyVersion::V1), ("[2001:db8::7]:9", ProxyVersion::V2)]
+    {
+        let mut client = tcp_client(scene.address(0));
+        client.write_all(&header(version, from)).unwrap();
+        let (_, header) = read_header(&mut accept(&target));
+        assert_eq!(header.client, Some(from.parse().unwrap()));
+    }
+    scene.finish();
+}
+
+#[test]
+fn what_a_target_never_acknowledged_leaves_the_header_out() {
+    let target = tcp_target();
+    let scene = that_introduces(&target, ProxyVersion::V2);
+    let mut client = tcp_client(scene.address(0));
+    let mut server = accept(&target);
+    read_header(&mut server);
+    pass(&mut client, &mut server, b"question");
+    reset(server);
+    assert_refused(&mut client);
+    let session = scene.finish().sessions.remove(0);
+    assert_eq!(session.end_reason, "target_reset");
+    assert_eq!((session.bytes_up, session.unacked_up), (8, Some(0)));
+}
+
+#[test]
+fn who_waits_at_the_door_when_we_stop_is_refused_as_draining() {
+    let target = tcp_target();
+    let scene = behind_a_proxy(&target, "127.0.0.0/8", AMPLE);
+    let mut client = tcp_client(scene.address(0));
+    client.write_all(b"PROXY TCP4 192").unwrap();
+    let denied = only_refusal(scene.finish_within(SOON));
+    assert_eq!((denied.phase.as_str(), denied.reason.as_str()), ("drain", "draining"));
+    assert_refused(&mut client);
+}
