@@ -1,4 +1,4 @@
-//! Reaching targets: looking up names, connecting, options of outgoing sockets.
+//! Reaching targets: what their names mean, connecting, options of outgoing sockets.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,9 +13,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout_at};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
+use crate::names::Names;
 use crate::relay::watch;
 use crate::tcp_options::{self, Side};
 
@@ -35,20 +36,20 @@ pub(crate) fn deadline(wait: Duration) -> Option<Instant> {
     if wait.is_zero() { None } else { Instant::now().checked_add(wait) }
 }
 
-/// The addresses of a host, at most [`MAX_ADDRESSES`].
+/// The addresses of a host that is followed, at most [`MAX_ADDRESSES`]; at once, unless nothing is
+/// known of it yet.
 ///
 /// # Errors
-/// [`DialFailure::Resolve`]: the name did not resolve in time, or to nothing.
+/// [`DialFailure::Resolve`]: the name has no address, or none is known in time.
 pub(crate) async fn resolve(
+    names: &Names,
     host: &str,
     port: u16,
     deadline: Option<Instant>,
 ) -> Result<Vec<SocketAddr>, DialFailure> {
-    let found = until(deadline, lookup_host((host, port))).await;
-    let addresses: Vec<_> = match found {
-        Some(Ok(addresses)) => addresses.take(MAX_ADDRESSES).collect(),
-        Some(Err(_)) | None => return Err(DialFailure::Resolve),
-    };
+    let found = names.wait_for(host, deadline).await.ok_or(DialFailure::Resolve)?;
+    let addresses = found.iter().take(MAX_ADDRESSES).map(|ip| SocketAddr::new(*ip, port));
+    let addresses: Vec<_> = addresses.collect();
     if addresses.is_empty() { Err(DialFailure::Resolve) } else { Ok(addresses) }
 }
 
@@ -173,14 +174,6 @@ pub(crate) fn share(deadline: Option<Instant>, left: usize) -> Option<Instant> {
         let share = deadline.saturating_duration_since(now) / left;
         (now + share.max(SHORTEST_TRY)).min(deadline)
     })
-}
-
-/// What `work` gives, or `None` when the deadline comes first.
-async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline, work).await.ok(),
-        None => Some(work.await),
-    }
 }
 
 fn failure(error: &io::Error) -> DialFailure {

@@ -18,6 +18,7 @@ pub mod link;
 pub mod listener;
 pub mod load;
 pub mod log;
+pub mod names;
 pub mod relay;
 pub mod reload;
 pub mod run;

@@ -28,6 +28,7 @@ use crate::health::look_after;
 use crate::link::accounting::{AccountingLane, Settings};
 use crate::load;
 use crate::log::LogThread;
+use crate::names::{Change, NameWatch, Names};
 use crate::relay::{Bindings, Relay, Tuning};
 use crate::reload::{self, Live};
 use schemas::config::show_duration;
@@ -64,7 +65,8 @@ pub fn run(file: &Path) -> Result<(), Failure> {
                 tracing::error!("{failure}");
             }
         };
-        let mut forwarder = Forwarder::start(file, config, Arc::clone(&log)).inspect_err(told)?;
+        let started = Forwarder::start(file, config, Arc::clone(&log)).await;
+        let mut forwarder = started.inspect_err(told)?;
         let served = forwarder.serve(&mut signals).await.inspect_err(told);
         forwarder.stop(&mut signals.stop).await;
         served
@@ -112,6 +114,7 @@ struct Forwarder {
     account: Account,
     clock: Clock,
     relay: Relay,
+    names: NameWatch,
     journal: JournalThread,
     link: AccountingLane,
     capture: CaptureSender,
@@ -124,8 +127,12 @@ struct Forwarder {
 }
 
 impl Forwarder {
-    /// Binds, opens the account and begins to relay. Must be called within a runtime.
-    fn start(file: &Path, config: Config, log: Arc<LogThread>) -> Result<Self, Failure> {
+    /// Looks names up, binds, opens the account and begins to relay.
+    async fn start(file: &Path, config: Config, log: Arc<LogThread>) -> Result<Self, Failure> {
+        let clock = Clock::start();
+        let names = Names::start(clock)
+            .map_err(|error| Failure::io(&error, "cannot start the names thread"))?;
+        names.follow(&config, None).await;
         let bindings = Bindings::bind(&config, check::threads(&config)).map_err(|error| {
             let exit = match error.cause.kind() {
                 io::ErrorKind::PermissionDenied => Exit::Permission,
@@ -134,7 +141,6 @@ impl Forwarder {
             Failure::new(exit, error)
         })?;
         let server = Server::bind(&config.admin_socket)?;
-        let clock = Clock::start();
         let (account, journal) =
             accounting::start(&config, clock).map_err(|error| Failure::new(error.exit(), error))?;
         let (link, acknowledging) = start_link(&config, &account, &journal, clock);
@@ -144,11 +150,13 @@ impl Forwarder {
             bindings,
             account.clone(),
             capture.lane(),
+            names.clone(),
             clock,
             Tuning::default(),
         )
         .map_err(|error| Failure::new(Exit::Io, error))?;
-        let prober = tokio::spawn(look_after(Arc::clone(relay.targets()), account.clone(), clock));
+        let targets = Arc::clone(relay.targets());
+        let prober = tokio::spawn(look_after(targets, names.clone(), account.clone(), clock));
         let live = Arc::new(Live::new(file, config));
         live.set_bound(relay.bound());
         let (wishes, reloads) = mpsc::channel(RELOAD_QUEUE);
@@ -158,6 +166,7 @@ impl Forwarder {
             clock,
             started: clock.now(),
             counters: Arc::clone(relay.counters()),
+            names: Arc::clone(names.counters()),
             capture: capture.lane(),
             log_lines_lost: log.lost(),
             spool: journal.spool(),
@@ -171,6 +180,7 @@ impl Forwarder {
             account,
             clock,
             relay,
+            names: NameWatch::new(names),
             journal,
             link,
             capture,
@@ -207,6 +217,13 @@ impl Forwarder {
                     // Who asked may have given up waiting.
                     drop(answer_to.send(self.reload().await));
                 }
+                changed = self.names.changed() => match changed {
+                    Some(changes) => self.follow_names(changes),
+                    None => {
+                        let text = "the names thread died; without it no name is known";
+                        return Err(Failure::new(Exit::Bug, text));
+                    }
+                },
                 died = self.relay.died() => return Err(Failure::new(Exit::Bug, died)),
                 _ = look.tick() => {
                     self.log.tell_lost();
@@ -220,19 +237,32 @@ impl Forwarder {
     }
 
     async fn reload(&mut self) -> Result<Reloaded, Failure> {
-        let Self { live, relay, log, .. } = self;
+        let Self { live, relay, log, names, .. } = self;
+        let old = live.config();
         let outcome = live
             .reload(async |config| {
                 let prepared = log.prepare_aside(&config.log).await?;
+                names.names().follow(config, Some(&old)).await;
                 let applied = relay.reload(config).await;
                 applied.map_err(|error| Failure::new(Exit::Unreachable, error))?;
                 log.put_in_force(prepared);
                 Ok(())
             })
             .await;
+        names.names().follow_only(&live.config()).await;
         live.set_bound(relay.bound());
         reload::report(&outcome, &self.account, self.clock.wall(self.clock.now()));
         outcome
+    }
+
+    /// Puts in force what names mean now, and tells.
+    fn follow_names(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            change.log();
+            self.account.event(change.event(self.clock.wall(self.clock.now())));
+        }
+        self.relay.follow_names();
+        self.live.set_bound(self.relay.bound());
     }
 
     /// Stops listening, lets sessions end, writes every end, and waits for the recorder; a second

@@ -19,6 +19,7 @@ use crate::capture::CaptureLane;
 use crate::clock::{Clock, micros};
 use crate::link::accounting::LinkStatus;
 use crate::log::LostLines;
+use crate::names::NameCounters;
 use crate::relay::Counters;
 use crate::reload::Live;
 use schemas::exit::{Exit, Failure};
@@ -42,6 +43,8 @@ pub struct Inside {
     pub started: Instant,
     /// What the data path counts.
     pub counters: Arc<Counters>,
+    /// What looking up names counts.
+    pub names: Arc<NameCounters>,
     /// The capture lane.
     pub capture: CaptureLane,
     /// Log lines that nobody will read.
@@ -175,7 +178,8 @@ impl Inside {
             ("capture_pipes_refused", capture.pipes_refused),
         ];
         let elsewhere = elsewhere.map(|(name, count)| (name.to_owned(), count));
-        counted.into_iter().map(value).chain(elsewhere).collect()
+        let names = self.names.all().map(|(name, count)| (name.to_owned(), count));
+        counted.into_iter().map(value).chain(elsewhere).chain(names).collect()
     }
 
     fn sessions(&self, limit: u32) -> Sessions {

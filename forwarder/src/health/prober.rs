@@ -21,6 +21,7 @@ use super::{Key, Known, Registry, TargetState};
 use crate::accounting::Account;
 use crate::clock::Clock;
 use crate::dial;
+use crate::names::Names;
 
 /// Checks under way at once; those that are due wait for their turn.
 const AT_ONCE: usize = 64;
@@ -32,9 +33,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FIRST_CHECKS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Checks targets and tells of changes for as long as it is polled.
-pub async fn look_after(registry: Arc<Registry>, account: Account, clock: Clock) {
+pub async fn look_after(registry: Arc<Registry>, names: Names, account: Account, clock: Clock) {
     let mut prober = Prober {
         registry,
+        names,
         account,
         clock,
         charges: HashMap::new(),
@@ -58,6 +60,7 @@ pub async fn look_after(registry: Arc<Registry>, account: Account, clock: Clock)
 
 struct Prober {
     registry: Arc<Registry>,
+    names: Names,
     account: Account,
     clock: Clock,
     charges: HashMap<Key, Charge>,
@@ -125,7 +128,7 @@ impl Prober {
                 // From when it was due, so that checks keep their distance from each other; not to
                 // make up for those that were missed.
                 charge.due = (charge.due + check.every).max(now);
-                self.running.spawn(run(charge.known.clone(), check));
+                self.running.spawn(run(self.names.clone(), charge.known.clone(), check));
             }
         }
         next
@@ -165,8 +168,8 @@ fn first_check(check: Option<Health>, index: usize, of: usize) -> Duration {
     within * part(index) / part(of).max(1)
 }
 
-async fn run(known: Known, check: Health) -> Checked {
-    let outcome = match timeout(check.timeout, reach(&known)).await {
+async fn run(names: Names, known: Known, check: Health) -> Checked {
+    let outcome = match timeout(check.timeout, reach(&names, &known)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
     };
@@ -174,10 +177,10 @@ async fn run(known: Known, check: Health) -> Checked {
 }
 
 /// Reaches one of a target's addresses.
-async fn reach(known: &Known) -> io::Result<()> {
+async fn reach(names: &Names, known: &Known) -> io::Result<()> {
     let addresses = match &known.key.host {
         Host::Address(address) => vec![SocketAddr::new(*address, known.key.port)],
-        Host::Name(name) => dial::resolve(name, known.key.port, None)
+        Host::Name(name) => dial::resolve(names, name, known.key.port, None)
             .await
             .map_err(|_| io::Error::other(format!("{name} has no address")))?,
     };
@@ -188,6 +191,9 @@ async fn reach(known: &Known) -> io::Result<()> {
             Ok(()) => return Ok(()),
             Err(error) => last = error,
         }
+    }
+    if let Host::Name(name) = &known.key.host {
+        names.dial_failed(name);
     }
     Err(last)
 }

@@ -181,8 +181,9 @@ impl Association {
         let addresses = match &next.target.host {
             Host::Address(address) => vec![SocketAddr::new(*address, next.target.port)],
             Host::Name(name) => {
-                let deadline = dial::deadline(self.admitted.pass.timeouts.connect);
-                let found = dial::resolve(name, next.target.port, deadline).await;
+                let deadline = dial::deadline(self.admitted.pass.timeouts.resolve);
+                let names = &thread.shared.names;
+                let found = dial::resolve(names, name, next.target.port, deadline).await;
                 found.map_err(|failure| (failure, EndPhase::Resolve))?
             }
         };

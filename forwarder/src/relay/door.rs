@@ -4,9 +4,10 @@
 //! about the client is found out, one question after the other.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use forwarder_core::config::ProxyVersion;
-use forwarder_core::matching::{Fact, Question};
+use forwarder_core::matching::{Fact, Question, ReverseNames};
 use schemas::vocab::{ClientAddr, DenyReason, EndPhase};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
@@ -15,6 +16,7 @@ use super::Permit;
 use super::admit::{Arrival, Door, Facts};
 use super::counters::count;
 use super::preread::{Asked, Bad, Spot, watch_anew};
+use super::pump::broken;
 use super::tcp::{begin, refuse};
 use super::thread::{DataThread, Running};
 
@@ -107,10 +109,20 @@ impl Waiter {
     /// Leaves no question unanswered, if only by [`Fact::Unknown`].
     async fn find_out(&mut self, question: Question, facts: &mut Facts) -> Result<(), Bad> {
         match question {
-            Question::ReverseName => facts.reverse = Fact::Unknown,
+            Question::ReverseName => facts.reverse = self.names().await,
             Question::ServerName => facts.server_name = self.server_name().await?,
         }
         Ok(())
+    }
+
+    /// Whoever leaves meanwhile is judged as if nobody knew.
+    async fn names(&self) -> Fact<Arc<ReverseNames>> {
+        let client = self.arrival.effective().ip();
+        // Both branches are cancel-safe.
+        tokio::select! {
+            names = self.thread.names_of(client) => names,
+            _ = broken(self.client()) => Fact::Unknown,
+        }
     }
 
     async fn server_name(&mut self) -> Result<Fact<String>, Bad> {

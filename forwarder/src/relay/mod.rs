@@ -56,6 +56,7 @@ use crate::clock::Clock;
 use crate::dial;
 use crate::health::Registry;
 use crate::listener::{BindError, Bound, Group, Opened};
+use crate::names::Names;
 
 pub use controls::Controls;
 pub use counters::Counters;
@@ -64,12 +65,11 @@ pub use leash::Selection;
 pub use plan::NamesFull;
 pub use rejudge::Rejudged;
 
-use descriptors::Descriptors;
 use plan::Plan;
 use thread::{Order, ThreadHandle};
 
 pub(crate) use counters::count;
-pub(crate) use descriptors::Permit;
+pub(crate) use descriptors::{Descriptors, Permit};
 pub(crate) use tcp::accepted;
 pub(crate) use thread::DataThread;
 pub(crate) use udp::Desk;
@@ -119,6 +119,7 @@ pub(crate) struct Shared {
     pub(crate) plan: ArcSwap<Plan>,
     pub(crate) intakes: watched::Sender<Intakes>,
     pub(crate) descriptors: Descriptors,
+    pub(crate) names: Names,
     pub(crate) counters: Arc<Counters>,
     pub(crate) targets: Arc<Registry>,
 }
@@ -161,6 +162,7 @@ impl Relay {
         bindings: Bindings,
         account: Account,
         capture: CaptureLane,
+        names: Names,
         clock: Clock,
         tuning: Tuning,
     ) -> Result<Self, RelayError> {
@@ -168,10 +170,13 @@ impl Relay {
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
         let counters = Arc::new(Counters::default());
         let name_id = |name: &str| account.name_id(name);
+        let book = names.directory().book.clone();
         let targets = Arc::new(Registry::new(clock.now()));
-        let plan = Plan::new(config, &Book::default(), &bound, &counters, &targets, name_id)?;
+        let plan = Plan::new(config, &book, &bound, &counters, &targets, name_id)?;
         targets.put_in_force(&plan.known);
         let held = threads * (groups.len() + DESCRIPTORS_PER_THREAD);
+        let descriptors = Descriptors::raise_limit(held);
+        names.take_from(descriptors);
         let shared = Arc::new(Shared {
             account,
             capture,
@@ -179,7 +184,8 @@ impl Relay {
             tuning,
             plan: ArcSwap::from_pointee(plan),
             intakes: watched::Sender::default(),
-            descriptors: Descriptors::raise_limit(held),
+            descriptors,
+            names,
             counters,
             targets,
         });
@@ -187,7 +193,7 @@ impl Relay {
             .map(|number| ThreadHandle::spawn(number, Arc::clone(&shared), share(&mut groups)))
             .collect::<Result<_, _>>()
             .map_err(RelayError::Thread)?;
-        Ok(Self { shared, threads, bound, book: Book::default() })
+        Ok(Self { shared, threads, bound, book })
     }
 
     /// Puts another configuration in force: binds the listeners it adds, closes those it drops,
@@ -204,11 +210,13 @@ impl Relay {
         bound.retain(|bound| !dropped.contains(&bound.listener));
         bound.extend(groups.iter().map(Group::bound));
         let name_id = |name: &str| self.shared.account.name_id(name);
-        let Shared { counters, targets, .. } = &*self.shared;
-        let plan = Plan::new(config, &self.book, &bound, counters, targets, name_id)?;
+        let Shared { counters, targets, names, .. } = &*self.shared;
+        let book = names.directory().book.clone();
+        let plan = Plan::new(config, &book, &bound, counters, targets, name_id)?;
         targets.put_in_force(&plan.known);
         self.shared.plan.store(Arc::new(plan));
         self.bound = bound;
+        self.book = book;
         let is_bound = |listener: &Listener| self.bound.iter().any(|b| b.listener == *listener);
         self.shared.intakes.send_modify(|intakes| intakes.keep_only(is_bound));
         for thread in &self.threads {
@@ -216,6 +224,14 @@ impl Relay {
             thread.order(Order::Listen { add, remove }).await;
         }
         Ok(())
+    }
+
+    /// Puts in force what the names of the configuration mean by now.
+    pub fn follow_names(&mut self) {
+        let directory = self.shared.names.directory();
+        if directory.book != self.book {
+            self.set_book(directory.book.clone());
+        }
     }
 
     /// What the names in the rules mean from now on.

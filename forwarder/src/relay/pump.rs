@@ -2,7 +2,7 @@
 //!
 //! What comes next is decided by the machine in `forwarder_core::session`; here it is done.
 
-use std::rc::Rc;
+use std::ops::Deref;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -313,7 +313,7 @@ impl Pump {
 }
 
 /// Waits until a connection that nobody reads breaks, and gives the error number. Cancel-safe.
-pub(crate) async fn broken(stream: Rc<TcpStream>) -> i32 {
+pub(crate) async fn broken(stream: impl Deref<Target = TcpStream>) -> i32 {
     let error = stream.async_io(Interest::ERROR, || match stream.take_error()? {
         Some(error) => Ok(error),
         None => Err(blocks()),

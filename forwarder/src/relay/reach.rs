@@ -73,7 +73,10 @@ impl Reach<'_> {
             Host::Name(name) => name,
         };
         self.machine.handle(Event::Resolve, self.thread.shared.clock.now());
-        let addresses = Box::pin(dial::resolve(name, port, deadline)).await?;
+        let names = &self.thread.shared.names;
+        let patience = dial::deadline(self.admitted.pass.timeouts.resolve);
+        let patience = deadline.min(patience).or(patience);
+        let addresses = Box::pin(dial::resolve(names, name, port, patience)).await?;
         let mut last = DialFailure::Resolve;
         for (index, &address) in addresses.iter().enumerate() {
             let share = dial::share(deadline, addresses.len() - index);
@@ -83,6 +86,7 @@ impl Reach<'_> {
                 Err(failure) => return Err(failure),
             }
         }
+        names.dial_failed(name);
         Err(last)
     }
 

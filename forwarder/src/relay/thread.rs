@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use forwarder_core::config::Listener;
+use forwarder_core::matching::{Fact, ReverseNames};
 use schemas::vocab::Transport;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
@@ -24,13 +26,11 @@ use super::preread::Porch;
 use super::ticks::Ticks;
 use super::waiting::Room;
 use crate::capture::Inlet;
+use crate::dial;
 use crate::listener::{self, Opened};
 
 /// Orders a data thread may be behind with; whoever gives more waits.
 const ORDERS: usize = 8;
-
-/// Threads that a data thread may use for looking up names.
-const LOOKUP_THREADS: usize = 16;
 
 /// What control tells a data thread.
 #[derive(Debug)]
@@ -69,11 +69,7 @@ impl ThreadHandle {
         shared: Arc<Shared>,
         opened: Vec<Opened>,
     ) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(LOOKUP_THREADS)
-            .thread_name(format!("lookup-{number}"))
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (orders, inbox) = mpsc::channel(ORDERS);
         let (farewell, ended) = oneshot::channel();
         std::thread::Builder::new().name(format!("data-{number}")).spawn(move || {
@@ -85,8 +81,6 @@ impl ThreadHandle {
             });
             // Ends the sessions that are left, before the farewell says that all have ended.
             drop(local);
-            // A name server that does not answer must not hold up the end.
-            runtime.shutdown_background();
             if farewell.send(()).is_err() {
                 tracing::debug!(thread = number, "control did not wait for this thread");
             }
@@ -169,6 +163,12 @@ impl DataThread {
     /// Where this thread's log lines go.
     pub(crate) fn log(&self, now: std::time::Instant) -> Log<'_> {
         Log { budget: &self.log, counters: &self.shared.counters, now }
+    }
+
+    /// What reverse lookup says about a client, within `timeouts.resolve`.
+    pub(crate) async fn names_of(&self, client: IpAddr) -> Fact<Arc<ReverseNames>> {
+        let patience = self.shared.plan.load().config.timeouts.resolve;
+        self.shared.names.of_client(client, dial::deadline(patience)).await
     }
 
     /// Waits until no TCP session is left.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use forwarder::accounting::{self, Account, JournalThread};
 use forwarder::capture::CaptureLane;
 use forwarder::clock::Clock;
+use forwarder::names::Names;
 use forwarder::relay::{Bindings, Controls, Rejudged, Relay, Selection, Tuning};
 use forwarder_core::config::{Config, Environment, Host, Target};
 use journal::Entry;
@@ -96,8 +97,10 @@ impl Scene {
         let clock = Clock::start();
         let (account, journal) = accounting::start(&config, clock).unwrap();
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let relay =
-            Relay::start(&config, bindings, account.clone(), capture, clock, tuning).unwrap();
+        let names = Names::start(clock).unwrap();
+        control.block_on(names.follow(&config, None));
+        let relay = Relay::start(&config, bindings, account.clone(), capture, names, clock, tuning)
+            .unwrap();
         Self { relay, account, journal, control, dir }
     }
 
