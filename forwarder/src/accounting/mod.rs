@@ -14,7 +14,7 @@ use forwarder_core::accounting::{
     CounterTable, Denial, LiveSession, OpenSession, Opening, Refused,
 };
 use forwarder_core::config::WhenFull;
-use schemas::table::Event;
+use schemas::table::{Event, Session};
 use schemas::vocab::{BootId, DenyReason};
 
 pub use start::{StartError, start};
@@ -122,6 +122,11 @@ impl Account {
     /// The sessions that run now.
     pub fn live(&self) -> impl Iterator<Item = LiveSession> {
         self.shared.table.live()
+    }
+
+    /// The row of a running session as it is now. `None`: no such session runs.
+    pub fn running(&self, number: u64) -> Option<Session> {
+        self.shared.table.running(number)
     }
 
     /// Sessions opened and attempts refused since the start.

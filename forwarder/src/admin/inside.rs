@@ -20,7 +20,7 @@ use crate::clock::{Clock, micros};
 use crate::link::accounting::LinkStatus;
 use crate::log::LostLines;
 use crate::names::NameCounters;
-use crate::relay::Counters;
+use crate::relay::{Counters, Tallied};
 use crate::reload::Live;
 use schemas::exit::{Exit, Failure};
 
@@ -116,7 +116,7 @@ impl Inside {
         });
         let (current, bytes) =
             running.by_service.get(service.name.as_str()).copied().unwrap_or_default();
-        let (accepted, refused) = self.counters.of_service(&service.name);
+        let Tallied { accepted, denied: refused, .. } = self.counters.of_service(&service.name);
         ServiceStatus {
             name: service.name.to_string(),
             listeners: listeners.collect(),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use forwarder_core::accounting::{Denial, Opening};
+use forwarder_core::accounting::{Denial, Opening, Traffic};
 use forwarder_core::config::{CaptureMode, Listener, Refuse, WhenBehind};
 use forwarder_core::matching::{Client, Fact, Question, ReverseNames};
 use schemas::vocab::{
-    ClientAddr, DenyAction, DenyReason, EndPhase, ListenAddr, SessionId, TargetAddr, Transport,
+    ClientAddr, DenyAction, DenyReason, EndPhase, ListenAddr, PerDirection, SessionId, TargetAddr,
+    Transport,
 };
 use schemas::wire::CaptureOpen;
 
@@ -83,6 +84,13 @@ impl Admitted {
         Some(self.effective).filter(|effective| *effective != self.client)
     }
 
+    /// The session has ended: what it delivered is its service's and its rule's.
+    pub(crate) fn ended(&self, traffic: PerDirection<Traffic>) {
+        let delivered = traffic.map(|direction| direction.bytes);
+        self.service.counters.ended(delivered);
+        self.rule.counters.ended(delivered);
+    }
+
     /// The client, as the rules saw it.
     pub(crate) fn as_client(&self) -> Client<'_> {
         seen(self.listener, self.effective, &self.facts)
@@ -125,6 +133,7 @@ impl DataThread {
         match shared.account.open(&opening) {
             Ok(slot) => {
                 count(&service.counters.accepted);
+                count(&rule.counters.accepted);
                 let admitted = Admitted {
                     id: SessionId { boot: shared.account.boot(), number: slot.number() },
                     service: Arc::clone(service),
@@ -170,6 +179,9 @@ impl DataThread {
         let shared = &self.shared;
         count(&shared.counters.denied);
         count(&service.counters.denied);
+        if let Some(rule) = rule {
+            count(&rule.counters.denied);
+        }
         let action = refusal(arrival, rule);
         let customer = rule.and_then(|rule| rule.customer(arrival.effective().ip()));
         shared.account.deny(Denial {

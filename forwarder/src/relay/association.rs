@@ -405,6 +405,7 @@ impl Carrier {
             ts_end: Timestamp::default(),
             duration_us: 0,
         });
+        association.admitted.ended(traffic);
         let outcome = Outcome {
             egress: association.egress.get(),
             target: association.target_address.get(),

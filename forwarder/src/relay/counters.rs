@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use schemas::vocab::ServiceName;
+use schemas::vocab::{PerDirection, RuleName, ServiceName};
 
 /// Process-wide counters since the start.
 #[derive(Debug, Default)]
@@ -43,31 +43,76 @@ pub struct Counters {
     /// Log lines about sessions that were not written because there were too many.
     pub log_lines_dropped: AtomicU64,
     /// By service. Entered when a configuration is put in force, never per session.
-    services: Mutex<HashMap<ServiceName, Arc<ServiceCounters>>>,
+    services: Mutex<HashMap<ServiceName, Arc<Tally>>>,
+    /// By rule, in the same way.
+    rules: Mutex<HashMap<RuleName, Arc<Tally>>>,
 }
 
-/// What is counted of one service since the start, whatever configurations it was part of.
+/// What is counted of one service or rule since the start, whatever configurations it was part of.
 #[derive(Debug, Default)]
-pub(crate) struct ServiceCounters {
+pub(crate) struct Tally {
     /// Sessions that were given a number.
     pub(crate) accepted: AtomicU64,
     /// Clients and datagrams refused.
     pub(crate) denied: AtomicU64,
+    /// Payload that sessions which have ended delivered, in bytes.
+    delivered: PerDirection<AtomicU64>,
+}
+
+/// What a service or rule has come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tallied {
+    /// Sessions that were given a number.
+    pub accepted: u64,
+    /// Clients and datagrams refused.
+    pub denied: u64,
+    /// Payload that sessions which have ended delivered, in bytes.
+    pub delivered: PerDirection<u64>,
+}
+
+impl Tally {
+    /// A session has ended that delivered so many bytes.
+    pub(crate) fn ended(&self, delivered: PerDirection<u64>) {
+        self.delivered.up.fetch_add(delivered.up, Ordering::Relaxed);
+        self.delivered.down.fetch_add(delivered.down, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Tallied {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Tallied {
+            accepted: value(&self.accepted),
+            denied: value(&self.denied),
+            delivered: PerDirection {
+                up: value(&self.delivered.up),
+                down: value(&self.delivered.down),
+            },
+        }
+    }
 }
 
 impl Counters {
     /// The counters of a service.
-    pub(crate) fn service(&self, name: &ServiceName) -> Arc<ServiceCounters> {
+    pub(crate) fn service(&self, name: &ServiceName) -> Arc<Tally> {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(services.entry(name.clone()).or_default())
     }
 
-    /// Sessions accepted and clients refused of a service.
-    pub fn of_service(&self, name: &ServiceName) -> (u64, u64) {
+    /// The counters of a rule.
+    pub(crate) fn rule(&self, name: &RuleName) -> Arc<Tally> {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(rules.entry(name.clone()).or_default())
+    }
+
+    /// What a service has come to.
+    pub fn of_service(&self, name: &ServiceName) -> Tallied {
         let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        services.get(name).map_or((0, 0), |service| {
-            (service.accepted.load(Ordering::Relaxed), service.denied.load(Ordering::Relaxed))
-        })
+        services.get(name).map_or_else(Tallied::default, |tally| tally.read())
+    }
+
+    /// What a rule has come to.
+    pub fn of_rule(&self, name: &RuleName) -> Tallied {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.get(name).map_or_else(Tallied::default, |tally| tally.read())
     }
 }
 

@@ -59,7 +59,7 @@ use crate::listener::{BindError, Bound, Group, Opened};
 use crate::names::Names;
 
 pub use controls::Controls;
-pub use counters::Counters;
+pub use counters::{Counters, Tallied};
 pub use intake::{Intake, Intakes};
 pub use leash::Selection;
 pub use plan::NamesFull;

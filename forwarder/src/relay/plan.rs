@@ -12,7 +12,7 @@ use forwarder_core::matching::{Book, Client, Matcher, Question, Verdict};
 use schemas::vocab::{ServiceName, Transport};
 
 use super::billing::{Billed, Billing, Billings};
-use super::counters::{Counters, ServiceCounters};
+use super::counters::{Counters, Tally};
 use super::targets::{Lister, Way};
 use crate::dial;
 use crate::health::{Known, Registry};
@@ -59,7 +59,7 @@ pub(crate) enum Decision<'a> {
 pub(crate) struct ServicePlan {
     pub(crate) name: ServiceName,
     pub(crate) id: u32,
-    pub(crate) counters: Arc<ServiceCounters>,
+    pub(crate) counters: Arc<Tally>,
     /// Whose PROXY headers are taken.
     proxies: Option<ProxyAccept>,
     /// Its index in the configuration.
@@ -73,6 +73,7 @@ pub(crate) struct ServicePlan {
 pub(crate) struct RulePlan {
     pub(crate) rule: Rule,
     pub(crate) id: u32,
+    pub(crate) counters: Arc<Tally>,
     billing: Billing,
     /// `None`: the rule blocks.
     pub(crate) pass: Option<Arc<PassPlan>>,
@@ -113,7 +114,7 @@ impl Plan {
                 let rule_of = &config.rules[rule];
                 let billing = billings.of_rule(rule_of.customer.as_ref(), name_id)?;
                 let way = lister.of_rule(rule_of)?;
-                let plan = RulePlan::new(rule_of, service, way, billing, &tcp, name_id)?;
+                let plan = RulePlan::new(rule_of, service, way, billing, &tcp, counters, name_id)?;
                 Ok((rule, Arc::new(plan)))
             });
             let plan = Arc::new(ServicePlan {
@@ -201,6 +202,7 @@ impl RulePlan {
         way: Way,
         billing: Billing,
         tcp: &Arc<Tcp>,
+        counters: &Counters,
         name_id: impl Fn(&str) -> Result<u32, NamesFull>,
     ) -> Result<Self, NamesFull> {
         let pass = match &rule.action {
@@ -218,7 +220,8 @@ impl RulePlan {
                 way,
             })),
         };
-        Ok(Self { rule: rule.clone(), id: name_id(rule.name.as_str())?, billing, pass })
+        let (id, counters) = (name_id(rule.name.as_str())?, counters.rule(&rule.name));
+        Ok(Self { rule: rule.clone(), id, counters, billing, pass })
     }
 
     fn pass(&self) -> Option<&Arc<PassPlan>> {

@@ -266,7 +266,7 @@ impl<'a> SlotView<'a> {
 
     /// Fills in the session's row as far as the slot knows; how it ended, `seq` and `intervals` are
     /// the caller's to fill in.
-    fn fill_session(&self, pages: &mut Pages) {
+    pub(super) fn fill_session(&self, pages: &mut Pages) {
         let Pages { session: row, session_texts: texts, .. } = pages;
         let ids = [self.ids(slot::SERVICE_RULE), self.ids(slot::CUSTOMER_CONFIG)];
         let (_, target_name) = self.ids(slot::KIND_TARGET_NAME);

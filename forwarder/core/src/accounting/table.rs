@@ -3,11 +3,13 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use schemas::table::Session;
 use schemas::vocab::DenyReason;
 
 use super::free::FreeSlots;
 use super::layout::{Geometry, Header, TableError, Words, state};
 use super::names;
+use super::row::Pages;
 use super::session::{OpenSession, Opening, Refused};
 use super::slot::{LiveSession, SlotView};
 
@@ -92,5 +94,19 @@ impl CounterTable {
             let number = SlotView::new(words, slot).number();
             (is_open() && number == session.number).then_some(session)
         })
+    }
+
+    /// The row that a running session would have if it ended now; what only an end tells is empty.
+    /// `None`: no such session runs.
+    pub fn running(&self, number: u64) -> Option<Session> {
+        let words = self.words();
+        let is_it = |slot: &usize| {
+            let is_open = words.state(*slot).load(Ordering::Acquire) == state::OPEN;
+            is_open && SlotView::new(words, *slot).number() == number
+        };
+        let slot = (0..self.free.touched()).find(is_it)?;
+        let mut pages = Pages::default();
+        SlotView::new(words, slot).fill_session(&mut pages);
+        is_it(&slot).then_some(pages.session)
     }
 }
