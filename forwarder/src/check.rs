@@ -320,16 +320,27 @@ fn timeouts_json(timeouts: &Timeouts, with_drain: bool) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
     use forwarder_core::config::Environment;
 
     use super::*;
+
+    fn named_files() -> BTreeMap<PathBuf, Result<String, String>> {
+        let files = [
+            ("guests.txt", include_str!("../core/tests/config/named/guests.txt")),
+            ("customers.toml", include_str!("../core/tests/config/named/customers.toml")),
+        ];
+        files.map(|(path, content)| (PathBuf::from(path), Ok(content.to_owned()))).into()
+    }
 
     fn config() -> Config {
         let environment = Environment {
             host_name: "edge-1".to_owned(),
             local_addresses: Vec::new(),
             congestion_controls: Vec::new(),
-            files: std::collections::BTreeMap::new(),
+            files: named_files(),
         };
         let source = include_str!("../core/tests/config/valid/every-key.toml");
         Config::parse(source, "every-key.toml", &environment)
@@ -357,7 +368,7 @@ mod tests {
             host_name: "edge-1".to_owned(),
             local_addresses: Vec::new(),
             congestion_controls: Vec::new(),
-            files: std::collections::BTreeMap::new(),
+            files: named_files(),
         };
         let config = Config::parse(&source, "f", &environment).unwrap();
         let warnings = machine_warnings(&config).join("\n");

@@ -1,11 +1,12 @@
 //! From the name of a configuration file to its meaning on this machine.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use forwarder_core::config::{Config, Environment};
+use forwarder_core::config::{Config, Environment, files_of};
 
 use crate::tcp_options;
 use schemas::exit::{Exit, Failure};
@@ -13,18 +14,53 @@ use schemas::exit::{Exit, Failure};
 /// Longest configuration file, in bytes: ten thousand rules fit many times over.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
+/// Longest files that a configuration names, all together, in bytes: as many networks as they may
+/// hold fit twice over.
+const MAX_NAMED_BYTES: u64 = 64 << 20;
+
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/weir/forwarder.toml";
 
-/// Reads and resolves the configuration in `path`.
+/// Reads and resolves the configuration in `path`, with the files that it names.
 ///
 /// # Errors
 /// The file cannot be read, or it has faults; the message then shows them all.
 pub fn config(path: &Path) -> Result<Config, Failure> {
     let source = source(path)?;
     let name = path.display().to_string();
-    Config::parse(&source, &name, &environment())
+    let environment = Environment { files: named_files(&source, path), ..environment() };
+    Config::parse(&source, &name, &environment)
         .map_err(|faults| Failure::new(Exit::Config, faults.to_string().trim_end()))
+}
+
+/// The files that a configuration in `path` names with an `@`, each with what it holds or why that
+/// cannot be told: which matters only if the configuration is right otherwise.
+fn named_files(source: &str, path: &Path) -> BTreeMap<PathBuf, Result<String, String>> {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let mut room = MAX_NAMED_BYTES;
+    let mut read = |named: PathBuf| {
+        let content = named_file(&directory.join(&named), &mut room);
+        (named, content)
+    };
+    files_of(source).into_iter().map(&mut read).collect()
+}
+
+fn named_file(path: &Path, room: &mut u64) -> Result<String, String> {
+    let told = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        _ => error.to_string(),
+    };
+    // Opening a FIFO would wait for whoever writes to it.
+    if !std::fs::metadata(path).map_err(told)?.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    let mut content = String::new();
+    File::open(path).map_err(told)?.take(*room + 1).read_to_string(&mut content).map_err(told)?;
+    *room = room.checked_sub(content.len() as u64).ok_or_else(|| {
+        format!("all files that the configuration names have more than {MAX_NAMED_BYTES} bytes")
+    })?;
+    Ok(content)
 }
 
 /// The text of the configuration in `path`.
@@ -53,7 +89,7 @@ pub fn source(path: &Path) -> Result<String, Failure> {
     Ok(source)
 }
 
-/// What this machine adds to the meaning of a file. What it does not tell is left out: the relay
+/// What this machine adds to the meaning of a configuration, without the files that it names. What it does not tell is left out: the relay
 /// finds a target that is ourselves again when it dials.
 pub fn environment() -> Environment {
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -61,7 +97,7 @@ pub fn environment() -> Environment {
         host_name,
         local_addresses: local_addresses().unwrap_or_default(),
         congestion_controls: tcp_options::congestion_controls(),
-        files: std::collections::BTreeMap::new(),
+        files: BTreeMap::new(),
     }
 }
 
@@ -84,6 +120,50 @@ mod tests {
         let environment = environment();
         assert!(!environment.host_name.is_empty());
         assert!(environment.local_addresses.iter().any(IpAddr::is_loopback));
+    }
+
+    /// A configuration that takes its clients and customers from files beside it.
+    const WITH_FILES: &str = "node = \"edge-1\"\n[[service]]\nname = \"web\"\n\
+        listen = [\"tcp://127.0.0.1:8080\"]\ntarget = [\"10.0.0.5:80\"]\n\
+        [[rule]]\nname = \"r\"\naction = \"pass\"\nfrom = [\"@nets.txt\"]\n\
+        customer = \"@sub/customers.toml\"\n";
+
+    #[test]
+    fn files_that_a_configuration_names_are_read_from_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.toml");
+        std::fs::write(&path, WITH_FILES).unwrap();
+        let told = config(&path).unwrap_err().to_string();
+        assert!(told.contains("cannot read nets.txt: there is no such file"), "{told}");
+        std::fs::write(dir.path().join("nets.txt"), "10.0.0.0/8\n").unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        let customers = dir.path().join("sub/customers.toml");
+        std::fs::write(&customers, "\"10.0.0.1/8\" = \"acme\"\n").unwrap();
+        let told = config(&path).unwrap_err().to_string();
+        let place = format!("{}:1:1: \"10.0.0.1/8\" has bits set", customers.display());
+        assert!(told.starts_with(&place), "{told}");
+        std::fs::write(&customers, "\"10.0.0.0/8\" = \"acme\"\n").unwrap();
+        let before = config(&path).unwrap().revision;
+        assert_eq!(config(&path).unwrap().revision, before);
+        std::fs::write(dir.path().join("nets.txt"), "10.0.0.0/9\n").unwrap();
+        assert_ne!(config(&path).unwrap().revision, before, "the files are part of the revision");
+        std::fs::remove_file(&customers).unwrap();
+        std::fs::create_dir(&customers).unwrap();
+        assert!(config(&path).unwrap_err().to_string().contains("not a regular file"));
+    }
+
+    #[test]
+    fn a_file_of_many_networks_is_read_in_no_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.toml");
+        let source = WITH_FILES.replace("customer = \"@sub/customers.toml\"\n", "");
+        std::fs::write(&path, source).unwrap();
+        let nets = (0..100_000u32).map(|n| format!("10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255));
+        std::fs::write(dir.path().join("nets.txt"), nets.collect::<String>()).unwrap();
+        let begin = std::time::Instant::now();
+        assert_eq!(config(&path).unwrap().rules.len(), 1);
+        // A tenth of this on a quiet machine, without optimization.
+        assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
     }
 
     #[test]

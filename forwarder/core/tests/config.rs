@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene should fail")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,8 +20,19 @@ fn environment() -> Environment {
         congestion_controls: [("reno", true), ("bbr", true), ("dctcp", false)]
             .map(|(name, may_use)| CongestionOffer { name: name.to_owned(), may_use })
             .into(),
-        files: std::collections::BTreeMap::new(),
+        files: named_files(),
     }
+}
+
+/// The files that configurations here name with an `@`.
+fn named_files() -> BTreeMap<PathBuf, Result<String, String>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/named");
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: PathBuf| {
+        (PathBuf::from(path.file_name().unwrap()), Ok(fs::read_to_string(path).unwrap()))
+    };
+    let gone = (PathBuf::from("gone.txt"), Err("there is no such file".to_owned()));
+    entries.map(read).chain([gone]).collect()
 }
 
 /// The files of a directory beside this one, by name.
@@ -139,7 +151,7 @@ fn the_reference_has_every_key_and_no_other() {
     assert_eq!(named, leaves);
     let page = reference();
     let (_, later) = page.split_once("refused by name today").unwrap();
-    let (list, _) = later.split_once("So are").unwrap();
+    let (list, _) = later.split_once("So is").unwrap();
     let named: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
     assert_eq!(named, LATER);
 }
@@ -149,12 +161,12 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     let source = include_str!("../src/config/defaults.toml");
     let defaults: toml::Table = source.parse().unwrap();
     let lookup = |key: &str| {
-        let Some((section, name)) = key.rsplit_once('.') else { return defaults.get(key) };
-        let section = match defaults.get(section)? {
-            toml::Value::Array(rules) => rules[0].as_table()?,
-            section => section.as_table()?,
-        };
-        section.get(name)
+        let mut parts = key.split('.');
+        let first = defaults.get(parts.next()?)?;
+        parts.try_fold(first, |section, name| match section {
+            toml::Value::Array(entries) => entries[0].get(name),
+            section => section.get(name),
+        })
     };
     let mut found = 0;
     for (key, default) in documented() {
@@ -174,7 +186,7 @@ fn the_examples_in_the_reference_are_right() {
     let page = reference();
     let examples: Vec<&str> =
         page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     Config::parse(examples[0], "first", &environment()).unwrap_or_else(|faults| panic!("{faults}"));
     // The others add to it: in front, so that the rule for everyone stays the last.
     let all = format!("{}{}", examples[1..].concat(), examples[0]);
@@ -214,6 +226,7 @@ fn only_start_only_keys_are_named_when_a_reload_is_refused() {
             "accounting.slot",
             "accounting.table",
             "admin.socket",
+            "admin.metrics",
         ]
     );
     assert!(start_only_changes(&few, &read("doubtful.toml")).is_empty());

@@ -93,6 +93,26 @@ impl<'d> Section<'d> {
         })
     }
 
+    /// Every key with its place and value, in the order of the file, for a table whose keys are
+    /// data. They need not be asked for one by one.
+    pub fn entries(&self) -> Vec<(&'d str, Range<usize>, Value<'d>)> {
+        let mut entries: Vec<_> = self
+            .table
+            .iter()
+            .map(|(key, value)| {
+                let value = Value {
+                    path: key.get_ref().to_string(),
+                    span: value.span(),
+                    value: value.get_ref(),
+                    all: self.all,
+                };
+                (key.get_ref().as_ref(), key.span(), value)
+            })
+            .collect();
+        entries.sort_unstable_by_key(|(_, span, _)| span.start);
+        entries
+    }
+
     /// The value of `key`; its absence is a fault with `help`.
     pub fn require(
         &mut self,

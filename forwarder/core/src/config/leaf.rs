@@ -129,6 +129,13 @@ impl<'d> Keys<'d> {
         Leaf::read(&value, read)
     }
 
+    /// True or false.
+    pub(super) fn boolean(&mut self, key: &'static str, findings: &mut Findings<'_>) -> Leaf<bool> {
+        let Some(value) = self.get(key) else { return Leaf::Absent };
+        let read = value.boolean(findings);
+        Leaf::read(&value, read)
+    }
+
     /// A list of texts that `read` makes values of, which may be empty.
     pub(super) fn list<T>(
         &mut self,

@@ -5,11 +5,13 @@
 //! source --Document--> tree --raw--> values with places --check, resolve--> Config
 //! ```
 //!
+//! The files that it names with an `@` are read by the shell: [`files_of`] says which.
 //! [`Config::parse`] goes all the way and gathers every fault on it; the rules are asked by
 //! [`matching`](crate::matching); [`start_only_changes`] says what a reload cannot do.
 
 mod address;
 mod check;
+mod files;
 mod keys;
 mod leaf;
 mod limit;
@@ -29,6 +31,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use files::{MAX_FILE_NETWORKS, files_of};
 pub use keys::{KEYS, LATER};
 pub use limit::{Bandwidth, Every, Limit, Per, Quota, Rate};
 pub use observe::{Alert, EndedBy, Log, LogFormat, LogLevel, LogTo, Watch};

@@ -1,9 +1,13 @@
 //! Warnings about rules that no client ever meets, and services that let nobody in.
+//!
+//! What is said here is certain: a rule is called unreached only if networks alone show it. A rule
+//! decides about a network for sure if it asks for nothing else.
 
 use std::collections::HashMap;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemas::config::{Findings, Refusal};
+use schemas::vocab::Transport;
 
 use super::raw::File;
 use super::{Action, Config, Origin, Rule};
@@ -17,40 +21,112 @@ pub(super) fn warn(config: &Config, file: &File, findings: &mut Findings<'_>) {
 /// Networks that are decided, and by which rule.
 type Decided = HashMap<IpNet, usize>;
 
-fn unreached_rules(config: &Config, file: &File, findings: &mut Findings<'_>) {
-    let mut services_of: Vec<Vec<usize>> = vec![Vec::new(); config.rules.len()];
-    for service in 0..config.services.len() {
-        for rule in config.rules_of(service) {
-            services_of[*rule].push(service);
+/// A service and what its clients speak.
+type Entrance = (usize, Transport);
+
+/// What is decided, by the rules that were looked at so far.
+#[derive(Debug, Default)]
+struct Decisions {
+    /// By rules for every service and both transports. They are kept once, or many rules and
+    /// services would fill the memory.
+    everywhere: Decided,
+    at: HashMap<Entrance, Decided>,
+}
+
+impl Decisions {
+    /// The rule that decides about all of `net`, if a single network of one does.
+    fn about(&self, entrance: Entrance, net: IpNet) -> Option<usize> {
+        let larger = || std::iter::successors(Some(net), IpNet::supernet);
+        let by = |decided: &Decided| larger().find_map(|net| decided.get(&net).copied());
+        by(&self.everywhere).or_else(|| self.at.get(&entrance).and_then(by))
+    }
+
+    /// Takes in what a rule decides for sure.
+    fn add(&mut self, index: usize, rule: &Rule, entrances: &[Entrance]) {
+        let decides = rule.listeners.is_empty()
+            && rule.not_from.is_empty()
+            && rule.client_port.is_empty()
+            && rule.server_name.is_empty();
+        if !decides {
+            return;
+        }
+        let enter = |decided: &mut Decided| {
+            for net in networks(rule) {
+                decided.entry(net).or_insert(index);
+            }
+        };
+        if rule.services.is_empty() && rule.transport.is_none() {
+            enter(&mut self.everywhere);
+            return;
+        }
+        for entrance in entrances {
+            enter(self.at.entry(*entrance).or_default());
         }
     }
-    // A rule for every service is kept once, or many rules and services would fill the memory.
-    let mut everywhere = Decided::new();
-    let mut decided: Vec<Decided> = vec![Decided::new(); config.services.len()];
-    for (index, (rule, services)) in config.rules.iter().zip(services_of).enumerate() {
-        let nets = networks(rule);
-        let covering: Option<Vec<usize>> = services
-            .iter()
-            .flat_map(|service| nets.iter().map(|net| (&decided[*service], *net)))
-            .map(|(own, net)| covering_rule(&everywhere, net).or_else(|| covering_rule(own, net)))
-            .collect();
-        if let Some(covering) = covering.filter(|covering| !covering.is_empty()) {
-            let first = deciders(config, file, covering, findings);
-            let message = format!("no client ever reaches this rule: {first}");
-            let help = "move it up, or remove it";
+}
+
+fn unreached_rules(config: &Config, file: &File, findings: &mut Findings<'_>) {
+    let mut decisions = Decisions::default();
+    for (index, rule) in config.rules.iter().enumerate() {
+        let entrances = entrances(config, rule);
+        let warning = match entrances.is_empty() {
+            true => nowhere(rule),
+            false => decided(config, file, &decisions, rule, &entrances, findings)
+                .or_else(|| contradicts_itself(rule)),
+        };
+        if let Some((why, help)) = warning {
+            let message = format!("no client ever reaches this rule: {why}");
             findings.warning(file.rules[index].span.clone(), Refusal::new(message, help));
         }
-        let own = decided.iter_mut().enumerate().filter(|(service, _)| services.contains(service));
-        let maps: Vec<&mut Decided> = match rule.services.is_empty() {
-            true => vec![&mut everywhere],
-            false => own.map(|(_, map)| map).collect(),
-        };
-        for map in maps {
-            for net in &nets {
-                map.entry(*net).or_insert(index);
-            }
-        }
+        decisions.add(index, rule, &entrances);
     }
+}
+
+/// Where a rule is asked: at the listeners that it applies to, by their service and transport.
+fn entrances(config: &Config, rule: &Rule) -> Vec<Entrance> {
+    let mut entrances = Vec::new();
+    for (index, service) in config.services.iter().enumerate() {
+        if !rule.services.is_empty() && !rule.services.contains(&service.name) {
+            continue;
+        }
+        let own = service.listeners.iter();
+        let own = own.filter(|own| rule.listeners.is_empty() || rule.listeners.contains(own));
+        let interfaces = service.interfaces.iter().filter(|_| rule.listeners.is_empty());
+        let spoken = own
+            .map(|listener| listener.transport)
+            .chain(interfaces.map(|listener| listener.transport))
+            .filter(|transport| rule.transport.is_none_or(|own| own == *transport));
+        entrances.extend(spoken.map(|transport| (index, transport)));
+    }
+    entrances.sort_unstable();
+    entrances.dedup();
+    entrances
+}
+
+/// What to say of a rule that is asked at no listener.
+fn nowhere(rule: &Rule) -> Option<(String, &'static str)> {
+    let transport = rule.transport?.as_str().to_uppercase();
+    Some((
+        format!("none of its listeners speaks {transport}"),
+        "write another transport, or remove the rule",
+    ))
+}
+
+/// What to say of a rule about whose clients earlier ones decide.
+fn decided(
+    config: &Config,
+    file: &File,
+    decisions: &Decisions,
+    rule: &Rule,
+    entrances: &[Entrance],
+    findings: &Findings<'_>,
+) -> Option<(String, &'static str)> {
+    let nets = origins(rule)?;
+    let covering: Vec<usize> = entrances
+        .iter()
+        .flat_map(|entrance| nets.iter().map(|net| decisions.about(*entrance, *net)))
+        .collect::<Option<_>>()?;
+    Some((deciders(config, file, covering, findings), "move it up, or remove it"))
 }
 
 fn deciders(
@@ -74,21 +150,44 @@ fn deciders(
     }
 }
 
-/// The rule that decides about all of `net`, if a single network of one does.
-fn covering_rule(decided: &Decided, net: IpNet) -> Option<usize> {
-    std::iter::successors(Some(net), IpNet::supernet).find_map(|net| decided.get(&net).copied())
+/// What to say of a rule that takes out everyone whom it is about.
+fn contradicts_itself(rule: &Rule) -> Option<(String, &'static str)> {
+    let taken_out = plain_networks(&rule.not_from);
+    let is_out = |net: &IpNet| taken_out.iter().any(|out| out.contains(net));
+    (!taken_out.is_empty() && origins(rule)?.iter().all(is_out)).then(|| {
+        ("its not_from takes out everyone in its from".to_owned(), "write a smaller not_from")
+    })
 }
 
-/// The clients of a rule as networks.
-fn networks(rule: &Rule) -> Vec<IpNet> {
-    if rule.from.is_empty() {
-        return vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+/// Networks that hold every client of a rule. `None`: not worth the time, as for those of a file.
+fn origins(rule: &Rule) -> Option<Vec<IpNet>> {
+    let is_network = |origin: &Origin| matches!(origin, Origin::Network(_));
+    let is_file = |origin: &Origin| matches!(origin, Origin::File(_));
+    if rule.from.iter().any(is_file) {
+        return None;
     }
+    match rule.from.iter().all(is_network) {
+        true => Some(networks(rule)),
+        // A name or an interface may have any address.
+        false => Some(everyone()),
+    }
+}
+
+/// Networks all of whose clients meet a rule's `from`, whatever else there is in it.
+fn networks(rule: &Rule) -> Vec<IpNet> {
+    if rule.from.is_empty() { everyone() } else { plain_networks(&rule.from) }
+}
+
+fn everyone() -> Vec<IpNet> {
+    vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]
+}
+
+fn plain_networks(origins: &[Origin]) -> Vec<IpNet> {
     let network = |origin: &Origin| match origin {
         Origin::Network(net) => Some(*net),
-        _ => None,
+        Origin::Name(_) | Origin::Domain(_) | Origin::Interface(_) | Origin::File(_) => None,
     };
-    rule.from.iter().filter_map(network).collect()
+    origins.iter().filter_map(network).collect()
 }
 
 fn closed_services(config: &Config, file: &File, findings: &mut Findings<'_>) {

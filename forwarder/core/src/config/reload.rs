@@ -19,6 +19,7 @@ pub fn start_only_changes(old: &Config, new: &Config) -> Vec<&'static str> {
         (old.accounting.slot_len_s != new.accounting.slot_len_s, "accounting.slot"),
         (old.accounting.table_slots != new.accounting.table_slots, "accounting.table"),
         (old.admin_socket != new.admin_socket, "admin.socket"),
+        (old.metrics != new.metrics, "admin.metrics"),
     ];
     changes.into_iter().filter(|(changed, _)| *changed).map(|(_, key)| key).collect()
 }

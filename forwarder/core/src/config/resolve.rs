@@ -1,5 +1,6 @@
 //! From a file to its meaning.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,12 +8,14 @@ use schemas::config::{Diagnostic, Diagnostics, Document, Findings};
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 
-use super::leaf::Leaf;
-use super::raw::{self, File, RawLimit};
+use super::address::Listen;
+use super::files::{self, Files};
+use super::leaf::{Leaf, List};
+use super::raw::{self, File, RawAlert, RawCustomer, RawLimit, RawOrigin};
 use super::{
-    Accounting, Action, Balance, Config, Customer, Dns, Environment, KEYS, Limit, Log, LogFormat,
-    LogLevel, LogTo, Origin, Pass, ProxySend, Recorder, Refuse, Rule, Service, Source, Target,
-    Timeouts, UdpReplies, UnknownName,
+    Accounting, Action, Alert, Config, Customer, CustomerFile, Dns, Environment, Health, KEYS,
+    Limit, Listener, Log, NetworkFile, Origin, Pass, ProxyAccept, Recorder, Rule, Service,
+    Timeouts, UnknownName, Watch,
 };
 use super::{check, reach};
 
@@ -37,11 +40,13 @@ impl Config {
                 findings.into_diagnostics(file),
             ));
         }
+        let files = Files::read(&raw, file, environment, &mut findings);
         check::check(&raw, environment, &mut findings);
         if findings.has_faults() {
             return Err(findings.into_diagnostics(file));
         }
-        let mut config = meaning(&raw, source, environment)
+        let revision = revision(source, &files::contents(&raw, environment));
+        let mut config = meaning(&raw, &files, revision, environment)
             .expect("in a file without faults every required key has a value");
         reach::warn(&config, &raw, &mut findings);
         config.warnings = findings.into_diagnostics(file);
@@ -65,7 +70,11 @@ pub fn admin_socket_of(source: &str) -> PathBuf {
 /// reader made of a malformed line is its guess, and behind a malformed `[header]` all keys seem
 /// to belong to another section.
 fn beside(source: &str, mut malformed: Diagnostics, values: Diagnostics) -> Diagnostics {
-    let line = |found: &Diagnostic| found.place.as_ref().map_or(usize::MAX, |place| place.line);
+    // What is wrong in the files that it names can wait.
+    let own = |found: &Diagnostic| found.file.is_none();
+    let line = |found: &Diagnostic| {
+        found.place.as_ref().filter(|_| own(found)).map_or(usize::MAX, |place| place.line)
+    };
     malformed.list.dedup_by_key(|found| line(found));
     let lines: Vec<usize> = malformed.list.iter().map(line).collect();
     let is_header = |line: &usize| {
@@ -80,14 +89,24 @@ fn beside(source: &str, mut malformed: Diagnostics, values: Diagnostics) -> Diag
 }
 
 /// The meaning of a file without faults.
-fn meaning(file: &File, source: &str, environment: &Environment) -> Option<Config> {
+fn meaning(
+    file: &File,
+    files: &Files,
+    revision: String,
+    environment: &Environment,
+) -> Option<Config> {
     let mut none = Findings::new(DEFAULTS);
     let defaults = File::read(&Document::parse(DEFAULTS, &mut none), &mut none);
-    let services: Vec<Service> = file.services.iter().map(service).collect::<Option<_>>()?;
+    let usual = defaults.services.first()?;
+    let services: Vec<Service> =
+        file.services.iter().map(|raw| service(raw, usual)).collect::<Option<_>>()?;
     let timeouts = Timeouts::of(&file.timeouts, &Timeouts::of_defaults(&defaults.timeouts)?);
     let rule_defaults = defaults.rules.first()?;
-    let rules: Vec<Rule> =
-        file.rules.iter().map(|raw| rule(raw, rule_defaults, &timeouts)).collect::<Option<_>>()?;
+    let rules: Vec<Rule> = file
+        .rules
+        .iter()
+        .map(|raw| rule(raw, rule_defaults, files, &timeouts))
+        .collect::<Option<_>>()?;
     let rules_of = services.iter().map(|service| applying(&rules, service)).collect();
     Some(Config {
         node: match file.node.value() {
@@ -95,29 +114,43 @@ fn meaning(file: &File, source: &str, environment: &Environment) -> Option<Confi
             None => environment.host_name.parse().ok()?,
         },
         threads: or(&file.threads, &defaults.threads)?.try_into().ok()?,
-        revision: revision(source),
+        revision,
         recorder: recorder(&file.recorder, &defaults.recorder)?,
         accounting: Accounting {
             slot_len_s: or(&file.accounting.slot, &defaults.accounting.slot)?,
             table_slots: or(&file.accounting.table, &defaults.accounting.table)?.try_into().ok()?,
         },
         admin_socket: or(&file.admin.socket, &defaults.admin.socket)?,
-        metrics: None,
-        log: Log { to: LogTo::Stderr, format: LogFormat::Text, level: LogLevel::Info },
-        dns: Dns::default(),
+        metrics: file.admin.metrics.value().copied(),
+        log: Log {
+            to: or(&file.log.to, &defaults.log.to)?,
+            format: or(&file.log.format, &defaults.log.format)?,
+            level: or(&file.log.level, &defaults.log.level)?,
+        },
+        dns: Dns {
+            servers: plain(&file.dns.servers),
+            require_ptr: or(&file.dns.require_ptr, &defaults.dns.require_ptr)?,
+            require_confirmed: or(&file.dns.require_confirmed, &defaults.dns.require_confirmed)?,
+        },
         timeouts,
         tcp: file.tcp.resolve(&defaults.tcp)?,
         services,
         rules,
-        alerts: Vec::new(),
+        alerts: file.alerts.iter().map(alert).collect::<Option<_>>()?,
         rules_of,
         warnings: Diagnostics::none(""),
     })
 }
 
-/// The first 16 hexadecimal digits of the file's SHA-256.
-fn revision(source: &str) -> String {
-    Sha256::digest(source).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+/// The first 16 hexadecimal digits of the SHA-256 of a configuration and of the files that it
+/// names, if it names some.
+fn revision(source: &str, files: &BTreeMap<PathBuf, &str>) -> String {
+    let mut digest = Sha256::new_with_prefix(source);
+    for (path, content) in files {
+        digest.update(Sha256::digest(path.as_os_str().as_encoded_bytes()));
+        digest.update(Sha256::digest(content));
+    }
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the file says, or else the default.
@@ -163,55 +196,129 @@ impl Timeouts {
     }
 }
 
-fn service(raw: &raw::Service) -> Option<Service> {
+fn service(raw: &raw::Service, defaults: &raw::Service) -> Option<Service> {
+    let proxy = raw.proxy.as_ref();
+    let mut listeners = Vec::new();
+    let mut interfaces = Vec::new();
+    for listen in raw.listen.entries().iter().flat_map(|entry| entry.get_ref()) {
+        match listen {
+            Listen::Address(listener) => listeners.push(*listener),
+            Listen::Interface(listener) => interfaces.push(listener.clone()),
+        }
+    }
     Some(Service {
         name: raw.name.value()?.clone(),
-        listeners: raw.listen.entries().iter().flat_map(|entry| entry.get_ref().clone()).collect(),
-        interfaces: Vec::new(),
-        targets: targets(&raw.target),
-        balance: Balance::default(),
-        health: None,
-        proxy_accept: None,
-        proxy_send: None,
-        source: Source::default(),
-        max_udp_sessions: None,
+        listeners,
+        interfaces,
+        targets: plain(&raw.target),
+        balance: or(&raw.balance, &defaults.balance)?,
+        health: match &raw.health {
+            Some(health) => Some(self::health(health, defaults.health.as_ref()?)?),
+            None => None,
+        },
+        proxy_accept: proxy.and_then(|proxy| {
+            let (version, trusted) = (*proxy.accept.value()?, plain(&proxy.trusted));
+            Some(ProxyAccept { version, trusted })
+        }),
+        proxy_send: proxy.and_then(|proxy| proxy.send.value().copied()),
+        source: raw.source.value().copied().unwrap_or_default(),
+        max_udp_sessions: raw.max_udp_sessions.value().copied(),
     })
 }
 
-fn targets(raw: &Leaf<Vec<Spanned<Target>>>) -> Vec<Target> {
-    raw.entries().iter().map(|target| target.get_ref().clone()).collect()
+fn health(raw: &raw::Health, defaults: &raw::Health) -> Option<Health> {
+    let every = or(&raw.every, &defaults.every)?;
+    Some(Health {
+        every,
+        timeout: or(&raw.timeout, &defaults.timeout)?.min(every),
+        rise: or(&raw.rise, &defaults.rise)?.try_into().ok()?,
+        fall: or(&raw.fall, &defaults.fall)?.try_into().ok()?,
+    })
 }
 
-fn rule(raw: &raw::Rule, defaults: &raw::Rule, timeouts: &Timeouts) -> Option<Rule> {
+/// The entries of a list without their places.
+fn plain<T: Clone>(raw: &Leaf<Vec<Spanned<T>>>) -> Vec<T> {
+    raw.entries().iter().map(|entry| entry.get_ref().clone()).collect()
+}
+
+fn rule(raw: &raw::Rule, defaults: &raw::Rule, files: &Files, timeouts: &Timeouts) -> Option<Rule> {
+    let action = raw.action.value()?;
     Some(Rule {
         name: raw.name.value()?.clone(),
-        services: raw.services.entries().iter().map(|name| name.get_ref().clone()).collect(),
-        listeners: Vec::new(),
-        transport: None,
-        from: raw.from.entries().iter().map(|net| Origin::Network(*net.get_ref())).collect(),
-        not_from: Vec::new(),
-        client_port: Vec::new(),
-        server_name: Vec::new(),
-        unknown_name: match raw.action.value()? {
+        services: plain(&raw.services),
+        listeners: listeners(&raw.listeners),
+        transport: raw.transport.value().copied(),
+        from: origins(&raw.from, files)?,
+        not_from: origins(&raw.not_from, files)?,
+        client_port: plain(&raw.client_port).concat(),
+        server_name: plain(&raw.server_name),
+        unknown_name: raw.unknown_name.value().copied().unwrap_or(match action {
             raw::Action::Block => UnknownName::Match,
             raw::Action::Pass => UnknownName::Skip,
+        }),
+        customer: match raw.customer.value() {
+            None => None,
+            Some(RawCustomer::Fixed(name)) => Some(Customer::Fixed(name.clone())),
+            Some(RawCustomer::File(path)) => Some(Customer::ByNetwork(CustomerFile {
+                path: path.clone(),
+                networks: files.customers(path)?,
+            })),
         },
-        customer: raw.customer.value().cloned().map(Customer::Fixed),
         log: or(&raw.log, &defaults.log)?,
-        refuse: Refuse::default(),
+        refuse: or(&raw.refuse, &defaults.refuse)?,
         limits: limits(raw)?,
-        action: match raw.action.value()? {
+        action: match action {
             raw::Action::Block => Action::Block,
             raw::Action::Pass => Action::Pass(Box::new(Pass {
-                targets: targets(&raw.target),
-                source: None,
-                proxy_send: ProxySend::default(),
-                udp_replies: UdpReplies::default(),
-                udp_reply_ratio: None,
+                targets: plain(&raw.target),
+                source: raw.source.value().copied(),
+                proxy_send: raw.proxy_protocol.value().copied().unwrap_or_default(),
+                udp_replies: or(&raw.udp_replies, &defaults.udp_replies)?,
+                udp_reply_ratio: raw.udp_reply_ratio.value().copied(),
                 capture: or(&raw.capture, &defaults.capture)?,
                 capture_when_behind: or(&raw.capture_when_behind, &defaults.capture_when_behind)?,
                 timeouts: Timeouts::of(&raw.timeouts, timeouts),
             })),
+        },
+    })
+}
+
+fn listeners(raw: &Leaf<List<Vec<Listen>>>) -> Vec<Listener> {
+    let of_address = |listen: Listen| match listen {
+        Listen::Address(listener) => Some(listener),
+        Listen::Interface(_) => None,
+    };
+    plain(raw).concat().into_iter().filter_map(of_address).collect()
+}
+
+fn origins(raw: &Leaf<List<RawOrigin>>, files: &Files) -> Option<Vec<Origin>> {
+    let meaning = |origin: &Spanned<RawOrigin>| {
+        Some(match origin.get_ref() {
+            RawOrigin::Plain(origin) => origin.clone(),
+            RawOrigin::File(path) => {
+                Origin::File(NetworkFile { path: path.clone(), networks: files.networks(path)? })
+            }
+        })
+    };
+    raw.entries().iter().map(meaning).collect()
+}
+
+fn alert(raw: &RawAlert) -> Option<Alert> {
+    Some(Alert {
+        name: raw.name.value()?.clone(),
+        services: plain(&raw.services),
+        rules: plain(&raw.rules),
+        targets: plain(&raw.targets),
+        every: *raw.every.value()?,
+        watch: match raw.ends_by.value() {
+            None => Watch::Traffic {
+                below: raw.below.value().copied(),
+                above: raw.above.value().copied(),
+            },
+            Some(by) => {
+                let share = raw.ends_above.value()?;
+                Watch::Ends { by: *by, above: share.above, share_permille: share.permille }
+            }
         },
     })
 }

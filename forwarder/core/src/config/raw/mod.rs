@@ -1,25 +1,28 @@
 //! The configuration as typed: the file's keys, each value read on its own and still with its
 //! place. What the values mean together is the business of [`resolve`](super::resolve).
 
+mod client;
 mod limit;
+mod observe;
+mod rule;
+mod service;
 
-use std::ops::Range;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::IpNet;
-use schemas::config::{Document, Findings, Refusal, Value, duration, size};
-use schemas::vocab::{CustomerName, NodeName, RuleName, ServiceName};
-use toml::Spanned;
+use schemas::config::{Document, Findings, Refusal, duration, size};
+use schemas::vocab::NodeName;
 
+pub(super) use client::{RawOrigin, interface};
 pub(super) use limit::{RawBandwidth, RawLimit, RawQuota, Ways};
+pub(super) use observe::{Dns, Log, RawAlert};
+pub(super) use rule::{Action, RawCustomer, Rule};
+pub(super) use service::{Health, Proxy, Service};
 
-use super::address;
-use super::leaf::{Keys, Leaf, List};
-use super::{
-    CaptureMode, Listener, LogChoice, Per, TABLE_SLOTS, THREADS, Target, WhenBehind, WhenFull, tcp,
-};
+use super::leaf::{Keys, Leaf};
+use super::{TABLE_SLOTS, THREADS, WhenFull, address, tcp};
 
 /// Smallest spool: less than this holds no few segments, of which old ones could be deleted.
 const MIN_SPOOL_BYTES: u64 = 1 << 20;
@@ -32,10 +35,13 @@ pub(super) struct File {
     pub(super) recorder: Recorder,
     pub(super) accounting: Accounting,
     pub(super) admin: Admin,
+    pub(super) log: Log,
+    pub(super) dns: Dns,
     pub(super) timeouts: Timeouts,
     pub(super) tcp: tcp::Raw,
     pub(super) services: Vec<Service>,
     pub(super) rules: Vec<Rule>,
+    pub(super) alerts: Vec<RawAlert>,
 }
 
 /// `[recorder]`.
@@ -58,6 +64,7 @@ pub(super) struct Accounting {
 #[derive(Debug)]
 pub(super) struct Admin {
     pub(super) socket: Leaf<PathBuf>,
+    pub(super) metrics: Leaf<SocketAddr>,
 }
 
 /// `[timeouts]`, and those of a rule, where `drain` is always absent.
@@ -73,45 +80,6 @@ pub(super) struct Timeouts {
     pub(super) drain: Leaf<Duration>,
 }
 
-/// `[[service]]`.
-#[derive(Debug)]
-pub(super) struct Service {
-    /// Its header.
-    pub(super) span: Range<usize>,
-    pub(super) name: Leaf<ServiceName>,
-    /// Each entry of the list stands for one listener, or for one of each transport.
-    pub(super) listen: Leaf<List<Vec<Listener>>>,
-    pub(super) target: Leaf<List<Target>>,
-}
-
-/// `[[rule]]`.
-#[derive(Debug)]
-pub(super) struct Rule {
-    /// Its header.
-    pub(super) span: Range<usize>,
-    pub(super) name: Leaf<RuleName>,
-    pub(super) services: Leaf<List<ServiceName>>,
-    pub(super) from: Leaf<List<IpNet>>,
-    pub(super) action: Leaf<Action>,
-    pub(super) target: Leaf<List<Target>>,
-    pub(super) customer: Leaf<CustomerName>,
-    pub(super) capture: Leaf<CaptureMode>,
-    pub(super) capture_when_behind: Leaf<WhenBehind>,
-    pub(super) log: Leaf<LogChoice>,
-    pub(super) limits: Vec<RawLimit>,
-    pub(super) quota: Option<RawQuota>,
-    /// Where its timeouts stand, if it has some.
-    pub(super) timeouts_span: Option<Range<usize>>,
-    pub(super) timeouts: Timeouts,
-}
-
-/// `action`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
-    Pass,
-    Block,
-}
-
 impl File {
     /// Reads every key, reporting those that are not ours and the values that are none.
     pub(super) fn read(document: &Document<'_>, findings: &mut Findings<'_>) -> Self {
@@ -122,6 +90,8 @@ impl File {
             recorder: Recorder::read(top.table("recorder", findings), findings),
             accounting: Accounting::read(top.table("accounting", findings), findings),
             admin: Admin::read(top.table("admin", findings), findings),
+            log: Log::read(top.table("log", findings), findings),
+            dns: Dns::read(top.table("dns", findings), findings),
             timeouts: Timeouts::read(top.table("timeouts", findings), true, findings),
             tcp: tcp::Raw::read(top.table("tcp", findings), findings),
             services: top
@@ -133,6 +103,11 @@ impl File {
                 .tables("rule", "begin every rule with [[rule]]", findings)
                 .into_iter()
                 .map(|keys| Rule::read(keys, findings))
+                .collect(),
+            alerts: top
+                .tables("alert", "begin every alert with [[alert]]", findings)
+                .into_iter()
+                .map(|keys| RawAlert::read(keys, findings))
                 .collect(),
         };
         top.finish(findings);
@@ -172,7 +147,10 @@ impl Accounting {
 impl Admin {
     fn read(mut keys: Keys<'_>, findings: &mut Findings<'_>) -> Self {
         const SOCKET: &str = "/run/weir/forwarder.sock";
-        let admin = Self { socket: keys.text("socket", SOCKET, findings, address::socket) };
+        let admin = Self {
+            socket: keys.text("socket", SOCKET, findings, address::socket),
+            metrics: keys.text("metrics", "127.0.0.1:9410", findings, address::metrics),
+        };
         keys.finish(findings);
         admin
     }
@@ -198,80 +176,8 @@ impl Timeouts {
     }
 }
 
-/// What to do about an empty `target`.
-const NO_TARGET: &str = "write a target, as in [\"10.0.0.5:80\"], or leave the key out";
-
-impl Service {
-    fn read(keys: Spanned<Keys<'_>>, findings: &mut Findings<'_>) -> Self {
-        const LISTENER: &str = "tcp://0.0.0.0:8080";
-        let span = keys.span();
-        let mut keys = keys.into_inner();
-        let no_listener = format!("write a listener, as in [\"{LISTENER}\"]");
-        let service = Self {
-            span,
-            name: keys.text("name", "web", findings, name),
-            listen: keys.some("listen", LISTENER, &no_listener, findings, address::listeners),
-            target: keys.some("target", "10.0.0.5:80", NO_TARGET, findings, address::target),
-        };
-        keys.finish(findings);
-        service
-    }
-}
-
-impl Rule {
-    fn read(keys: Spanned<Keys<'_>>, findings: &mut Findings<'_>) -> Self {
-        const NO_SERVICE: &str = "leave the key out to mean every service";
-        const NO_NETWORK: &str = "leave the key out to mean everyone";
-        let span = keys.span();
-        let mut keys = keys.into_inner();
-        let timeouts = keys.get("timeouts");
-        let limit_help = "begin every limit with [[rule.limit]]";
-        let rule = Self {
-            span,
-            name: keys.text("name", "everyone", findings, name),
-            services: keys.some("services", "web", NO_SERVICE, findings, name),
-            from: keys.some("from", "192.0.2.0/24", NO_NETWORK, findings, address::network),
-            action: keys.text("action", "pass", findings, |text| match text {
-                "pass" => Ok(Action::Pass),
-                "block" => Ok(Action::Block),
-                _ => Err(one_of(text, &["pass", "block"])),
-            }),
-            target: keys.some("target", "10.0.0.5:80", NO_TARGET, findings, address::target),
-            customer: keys.text("customer", "acme", findings, customer),
-            capture: keys.text("capture", "full", findings, capture),
-            capture_when_behind: keys.text("capture_when_behind", "drop", findings, |text| {
-                match text {
-                    "drop" => Ok(WhenBehind::Drop),
-                    "slow" => Ok(WhenBehind::Slow),
-                    _ => Err(one_of(text, &["drop", "slow"])),
-                }
-            }),
-            log: log(&mut keys, findings),
-            limits: keys
-                .tables("limit", limit_help, findings)
-                .into_iter()
-                .map(|keys| RawLimit::read(keys, findings))
-                .collect(),
-            quota: RawQuota::read(keys.get("quota"), findings),
-            timeouts_span: timeouts.as_ref().map(Value::span),
-            timeouts: Timeouts::read(
-                Keys::of(timeouts.and_then(|value| value.section(findings))),
-                false,
-                findings,
-            ),
-        };
-        keys.finish(findings);
-        rule
-    }
-
-    /// Who shares the rule's own quota: a customer's clients, or else each by itself.
-    pub(super) fn quota_per(&self) -> Per {
-        if self.customer.is_absent() { Per::CLIENT } else { Per::Customer }
-    }
-}
-
 /// A name; one that is none is answered with the nearest that is.
-fn name<T: FromStr<Err: ToString>>(text: &str) -> Result<T, Refusal> {
+pub(super) fn name<T: FromStr<Err: ToString>>(text: &str) -> Result<T, Refusal> {
     text.parse().map_err(|why: T::Err| {
         let letter = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
         let near: String = text.chars().map(letter).take(63).collect();
@@ -279,13 +185,6 @@ fn name<T: FromStr<Err: ToString>>(text: &str) -> Result<T, Refusal> {
         let help = if near.is_empty() { String::new() } else { format!("write {near:?}") };
         Refusal::new(why.to_string(), help)
     })
-}
-
-fn customer(text: &str) -> Result<CustomerName, Refusal> {
-    if text.starts_with('@') {
-        return Err(Refusal::later("a file of customers", "write a rule for each customer"));
-    }
-    name(text)
 }
 
 fn spool_max(text: &str) -> Result<u64, Refusal> {
@@ -317,41 +216,6 @@ fn some_time(text: &str) -> Result<Duration, Refusal> {
             Err(Refusal::new(message, "write a time, as in \"10s\""))
         }
         time => Ok(time),
-    }
-}
-
-fn capture(text: &str) -> Result<CaptureMode, Refusal> {
-    match text {
-        "off" => Ok(CaptureMode::Off),
-        "headers" => Ok(CaptureMode::Headers),
-        "full" => Ok(CaptureMode::Full),
-        "prefix" => {
-            Err(Refusal::new("\"prefix\" does not say how much", "write \"prefix 64 KiB\""))
-        }
-        _ => match text.strip_prefix("prefix ").map(size).transpose()? {
-            Some(0) => Err(Refusal::new("this is a prefix of nothing", "write \"headers\"")),
-            Some(bytes) => Ok(CaptureMode::Prefix(bytes)),
-            None => Err(one_of(text, &["off", "headers", "prefix 64 KiB", "full"])),
-        },
-    }
-}
-
-/// `log`, the one list that may be empty: nothing is logged then.
-fn log(keys: &mut Keys<'_>, findings: &mut Findings<'_>) -> Leaf<LogChoice> {
-    let nothing = LogChoice::default();
-    let moments = keys.list("log", "error", findings, |text| match text {
-        "connect" => Ok(LogChoice { connect: true, ..nothing }),
-        "disconnect" => Ok(LogChoice { disconnect: true, ..nothing }),
-        "error" => Ok(LogChoice { error: true, ..nothing }),
-        _ => Err(one_of(text, &["connect", "disconnect", "error"])),
-    });
-    match &moments {
-        Leaf::Absent => Leaf::Absent,
-        Leaf::Faulty => Leaf::Faulty,
-        Leaf::Given(list) => {
-            let all = list.get_ref().iter().fold(nothing, |all, one| all.plus(*one.get_ref()));
-            Leaf::Given(Spanned::new(list.span(), all))
-        }
     }
 }
 
