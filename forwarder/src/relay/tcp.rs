@@ -5,10 +5,12 @@
 
 use std::future::poll_fn;
 use std::net::{Shutdown, SocketAddr};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 
 use forwarder_core::accounting::{Ending, Peer, Peers, is_worth_asking};
+use forwarder_core::config::ProxyVersion;
 use forwarder_core::preamble::proxy;
 use forwarder_core::session::{Command, DialFailure, End, Event, Route, TcpSession};
 use forwarder_core::target::Place;
@@ -145,21 +147,17 @@ const METER_LASTS: &str = "the meter is taken only when the session is closed";
 impl Session {
     /// From the verdict to the end.
     async fn live(&mut self) {
-        // Before it relays, only its whole duration can be too long.
-        let latest = self.machine.poll_timeout(self.thread.shared.clock.now()).map(Into::into);
-        let ticks = Rc::clone(&self.thread.ticks);
-        let reached = ticks.until(latest, self.reach()).await;
-        let reached = reached.unwrap_or(Err(Event::Ordered(EndReason::MaxDuration)));
+        // Boxed, because it takes more room than all that remains of the session once it stands.
+        let reached = Box::pin(self.reach()).await;
         let meter = self.meter.as_ref().expect(METER_LASTS);
         self.thread.keep_payload(&self.admitted, Transport::Tcp, self.target_address, meter);
-        let end = match reached {
-            Ok((target, place)) => {
-                let mut relaying = self.connected(target, place);
-                match self.introduce().await {
-                    Some(end) => end,
-                    None => poll_fn(|cx| relaying.poll(self.parts(), cx)).await,
-                }
-            }
+        let end = match reached.map(|(target, place)| self.connected(target, place)) {
+            Ok(None) => self.relay().await,
+            // Boxed, because most sessions have no use for it.
+            Ok(Some(version)) => match Box::pin(self.introduce(version)).await {
+                None => self.relay().await,
+                Some(end) => end,
+            },
             Err(event) => {
                 if let Event::DialFailed(failure) = event {
                     self.unreached(failure);
@@ -173,17 +171,18 @@ impl Session {
         self.close(end);
     }
 
-    /// Dials until a target answers, while the client's connection lasts.
+    /// Dials until a target answers, while the client's connection lasts. Before a session relays,
+    /// only its whole duration can be too long.
     async fn reach(&mut self) -> Result<(TcpStream, Place), Event> {
         let Self { machine, meter, admitted, client, target_address, thread, .. } = self;
+        let latest = machine.poll_timeout(thread.shared.clock.now()).map(Into::into);
         let meter = meter.as_ref().expect(METER_LASTS);
         let reach = Reach { machine, meter, admitted, thread, target_address };
-        // Boxed, because it takes more room than all that remains of the session once it stands.
-        let mut reach = Box::pin(reach.run());
+        let mut reach = pin!(reach.run());
         // A dial that lasts a moment is not worth a watch on the client.
         let mut patience = Patience::default();
         let mut watch = Watch::default();
-        poll_fn(|cx| {
+        let reaching = poll_fn(|cx| {
             if let Poll::Ready(reached) = reach.as_mut().poll(cx) {
                 return Poll::Ready(reached.map_err(Event::DialFailed));
             }
@@ -192,11 +191,13 @@ impl Session {
             }
             patience.begin(&thread.ticks, cx);
             Poll::Pending
-        })
-        .await
+        });
+        let reached = thread.ticks.until(latest, reaching).await;
+        reached.unwrap_or(Err(Event::Ordered(EndReason::MaxDuration)))
     }
 
-    fn connected(&mut self, target: TcpStream, place: Place) -> Relaying {
+    /// Gives the version of the header that the target is to get first.
+    fn connected(&mut self, target: TcpStream, place: Place) -> Option<ProxyVersion> {
         let meter = self.meter.as_ref().expect(METER_LASTS);
         let now = self.thread.shared.clock.now();
         if let Ok(address) = target.local_addr() {
@@ -207,20 +208,25 @@ impl Session {
         self.hold.show([Rc::downgrade(&self.client), Rc::downgrade(&target)]);
         self.target = Some(target);
         self.place = Some(place);
-        let route = self.thread.shared.tuning.route;
-        Relaying::new(if meter.takes_pipes() { route } else { Route::Copy })
+        self.admitted.pass.proxy_send
     }
 
-    /// Tells the target who the client is, where it is to know. An end: it cannot be told.
-    async fn introduce(&mut self) -> Option<End> {
-        let version = self.admitted.pass.proxy_send?;
+    /// Moves payload until the end.
+    fn relay(&mut self) -> impl Future<Output = End> {
+        let route = self.thread.shared.tuning.route;
+        let takes_pipes = self.meter.as_ref().expect(METER_LASTS).takes_pipes();
+        let mut relaying = Relaying::new(if takes_pipes { route } else { Route::Copy });
+        poll_fn(move |cx| relaying.poll(self.parts(), cx))
+    }
+
+    /// Tells the target who the client is. An end: it cannot be told.
+    async fn introduce(&mut self, version: ProxyVersion) -> Option<End> {
         let client = self.admitted.effective;
         let header = proxy::write(version, client.get(), self.admitted.listen.get());
         self.header_bytes = header.len() as u64;
         let (target, ticks) = (self.target.as_ref()?, &self.thread.ticks);
         let within = self.admitted.pass.timeouts.connect;
-        // Boxed, because most sessions have no use for it.
-        let failed = Box::pin(introduce(target, &header, ticks, within)).await.err()?;
+        let failed = introduce(target, &header, ticks, within).await.err()?;
         let event = Event::WriteFailed(Direction::Up, failed);
         match self.machine.handle(event, self.thread.shared.clock.now()) {
             Command::End(end) => Some(end),
