@@ -158,7 +158,8 @@ mod tests {
         let path = dir.path().join("f.toml");
         let source = WITH_FILES.replace("customer = \"@sub/customers.toml\"\n", "");
         std::fs::write(&path, source).unwrap();
-        let nets = (0..100_000u32).map(|n| format!("10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255));
+        let nets =
+            (0..100_000u32).map(|n| format!("10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255));
         std::fs::write(dir.path().join("nets.txt"), nets.collect::<String>()).unwrap();
         let begin = std::time::Instant::now();
         assert_eq!(config(&path).unwrap().rules.len(), 1);

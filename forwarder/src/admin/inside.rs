@@ -157,6 +157,8 @@ impl Inside {
             ("datagrams_unsent", &counters.datagrams_unsent),
             ("datagrams_undeliverable", &counters.datagrams_undeliverable),
             ("datagrams_paused", &counters.datagrams_paused),
+            ("udp_sessions_refused", &counters.udp_sessions_refused),
+            ("udp_replies_withheld", &counters.udp_replies_withheld),
             ("offload_refusals", &counters.offload_refusals),
             ("icmp_errors", &counters.icmp_errors),
             ("pipes_in_use", &counters.pipes_in_use),

@@ -29,9 +29,11 @@ use super::drops::Drops;
 use super::leash::{Hold, Leash};
 use super::log::Outcome;
 use super::meter::Meter;
+use super::proof::Proof;
+use super::seats::Seat;
 use super::targets::TargetPlan;
 use super::thread::DataThread;
-use super::udp::{Desk, Key, first_bits};
+use super::udp::{Desk, Key, first_bits, last_bits};
 use super::volley::{NoRoom, Offload, Volley};
 use super::waiting::Waiting;
 use crate::dial;
@@ -56,8 +58,10 @@ pub(crate) struct Association {
     egress: Cell<Option<EgressAddr>>,
     failure: Cell<Option<(DialFailure, EndPhase)>>,
     waiting: Waiting,
+    proof: Proof,
     hold: Hold,
     _permit: Permit,
+    _seat: Option<Seat>,
 }
 
 impl Association {
@@ -67,6 +71,7 @@ impl Association {
         admitted: Admitted,
         meter: Meter,
         permit: Permit,
+        seat: Option<Seat>,
     ) -> Self {
         thread.associations.set(thread.associations.get() + 1);
         let admitted = Rc::new(admitted);
@@ -85,8 +90,10 @@ impl Association {
             egress: Cell::new(None),
             failure: Cell::new(None),
             waiting: Waiting::new(&thread.waiting_room),
+            proof: Proof::default(),
             hold,
             _permit: permit,
+            _seat: seat,
         };
         let admitted = &association.admitted;
         if !admitted.pass.way.targets.have_names(admitted.listen.port()) {
@@ -103,6 +110,9 @@ impl Association {
     /// Datagrams from the client that came at `at`.
     pub(crate) fn up(&self, thread: &DataThread, volley: Volley<'_>, at: Instant) {
         self.meter.received_datagrams(Direction::Up, volley.left(), at);
+        for payload in volley.left() {
+            self.proof.heard(payload.len());
+        }
         if let Some(target) = self.target.get() {
             self.send_up(thread, target, volley);
             return;
@@ -339,14 +349,16 @@ impl Carrier {
             }
         };
         self.received(association, &batch);
-        let mut next = self.send_down(association, &batch, 0);
-        while next < batch.len() {
+        let allowed = self.allowed(association, &batch);
+        let mut left = self.send_down(association, &batch, allowed);
+        while left != 0 {
             // In a box, since it is rare and would make the task of every association larger.
             if Box::pin(outlet.room(self.desk.socket())).await.is_err() {
-                count_many(&thread.shared.counters.datagrams_unsent, batch.len() - next);
+                let unsent = left.count_ones() as usize;
+                count_many(&thread.shared.counters.datagrams_unsent, unsent);
                 break;
             }
-            next = self.send_down(association, &batch, next);
+            left = self.send_down(association, &batch, left);
         }
         drained
     }
@@ -365,9 +377,21 @@ impl Carrier {
         association.meter.received_datagrams(Direction::Down, volley.left(), now);
     }
 
-    /// Sends the replies of `batch` from `next` on, until there is no room. Gives the next one then.
-    fn send_down(&self, association: &Association, batch: &Batch, next: usize) -> usize {
-        let mut volley = Volley::of(batch, first_bits(batch.len()) & !first_bits(next));
+    /// The replies of a batch that may go to the client, as bits.
+    fn allowed(&self, association: &Association, batch: &Batch) -> u64 {
+        let all = first_bits(batch.len());
+        let Some(ratio) = association.admitted.pass.udp_reply_ratio else { return all };
+        let may_go = |index: &usize| association.proof.allows(batch.payload(*index).len(), ratio);
+        let allowed = (0..batch.len()).filter(may_go).fold(0, |bits, index| bits | 1 << index);
+        let withheld = (all & !allowed).count_ones() as usize;
+        count_many(&self.desk.thread.shared.counters.udp_replies_withheld, withheld);
+        allowed
+    }
+
+    /// Sends the replies of `batch` whose bits are set in `members`, until there is no room. Gives
+    /// those that are left then.
+    fn send_down(&self, association: &Association, batch: &Batch, members: u64) -> u64 {
+        let mut volley = Volley::of(batch, members);
         let to = Destination::new(self.key.peer, self.key.local);
         let offload = &association.offload.down;
         let counters = &self.desk.thread.shared.counters;
@@ -375,8 +399,8 @@ impl Carrier {
             association.meter.delivered_datagrams(Direction::Down, count, bytes);
         };
         match volley.send(self.desk.socket(), &to, offload, counters, delivered) {
-            Ok(()) => batch.len(),
-            Err(NoRoom) => batch.len() - volley.left().len(),
+            Ok(()) => 0,
+            Err(NoRoom) => last_bits(members, volley.left().len()),
         }
     }
 

@@ -25,6 +25,11 @@ pub struct Counters {
     pub datagrams_undeliverable: AtomicU64,
     /// Datagrams of new clients dropped because their listener was paused or draining.
     pub datagrams_paused: AtomicU64,
+    /// Datagrams of new clients refused because their service had as many UDP sessions as it may.
+    pub udp_sessions_refused: AtomicU64,
+    /// Replies that were not sent because they were larger than what a client had sent allows, and
+    /// it had not shown yet that it is there.
+    pub udp_replies_withheld: AtomicU64,
     /// Times the kernel refused to cut a run of datagrams apart and they were sent one by one.
     pub offload_refusals: AtomicU64,
     /// ICMP errors that a UDP target's socket reported.
@@ -57,6 +62,8 @@ pub(crate) struct Tally {
     pub(crate) denied: AtomicU64,
     /// Payload that sessions which have ended delivered, in bytes.
     delivered: PerDirection<AtomicU64>,
+    /// UDP sessions of a service at the moment; those of a rule are not counted.
+    pub(crate) udp_sessions: AtomicU64,
 }
 
 /// What a service or rule has come to.

@@ -62,6 +62,7 @@ pub(crate) struct ServicePlan {
     pub(crate) counters: Arc<Tally>,
     /// Whose PROXY headers are taken.
     proxies: Option<ProxyAccept>,
+    pub(crate) max_udp_sessions: Option<u64>,
     /// Its index in the configuration.
     index: usize,
     /// By index in the configuration.
@@ -84,6 +85,7 @@ pub(crate) struct RulePlan {
 pub(crate) struct PassPlan {
     pub(crate) capture: CaptureMode,
     pub(crate) when_behind: WhenBehind,
+    pub(crate) udp_reply_ratio: Option<u64>,
     pub(crate) timeouts: Timeouts,
     pub(crate) tcp: Arc<Tcp>,
     /// The PROXY header that targets get, if any.
@@ -122,6 +124,7 @@ impl Plan {
                 id: name_id(service.name.as_str())?,
                 counters: counters.service(&service.name),
                 proxies: service.proxy_accept.clone(),
+                max_udp_sessions: service.max_udp_sessions,
                 index,
                 rules: rules.collect::<Result<_, _>>()?,
             });
@@ -210,6 +213,7 @@ impl RulePlan {
             Action::Pass(pass) => Some(Arc::new(PassPlan {
                 capture: pass.capture,
                 when_behind: pass.capture_when_behind,
+                udp_reply_ratio: pass.udp_reply_ratio,
                 timeouts: pass.timeouts,
                 tcp: Arc::clone(tcp),
                 proxy_send: match pass.proxy_send {

@@ -24,12 +24,14 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::{AbortHandle, spawn_local, yield_now};
 
+use super::Permit;
 use super::admit::{Arrival, Door, Facts};
 use super::association::{Association, Carrier};
 use super::counters::{count, count_many};
 use super::drops::Drops;
 use super::newcomers::Newcomers;
 use super::outlet::Outlet;
+use super::seats::Seat;
 use super::thread::DataThread;
 use super::volley::Volley;
 use super::waiting::Waiting;
@@ -192,7 +194,8 @@ impl Desk {
                 let paused = &self.thread.shared.counters.datagrams_paused;
                 count_many(paused, volley.left().len());
             }
-            Entry::Vacant(vacant) if self.newcomers.may_enter() => {
+            // Without waiting in line, which would keep what they sent for nothing.
+            Entry::Vacant(vacant) if self.newcomers.may_enter() || self.is_full() => {
                 if let Some(client) = self.enter(key, volley, at) {
                     vacant.insert(client);
                 }
@@ -264,24 +267,58 @@ impl Desk {
             at,
             bytes: bytes as u64,
         };
-        let room = thread.associations.get() < thread.shared.tuning.associations;
-        let Some(permit) =
-            room.then(|| thread.shared.descriptors.take(ASSOCIATION_DESCRIPTORS)).flatten()
-        else {
-            thread.turn_away(&arrival, EndPhase::Accept, DenyReason::TableFull);
-            return None;
+        let (permit, seat) = match self.room() {
+            Ok(room) => room,
+            Err(reason) => {
+                thread.turn_away(&arrival, EndPhase::Accept, reason);
+                return None;
+            }
         };
         let mut facts = Facts::default();
         loop {
             match thread.admit(&arrival, &facts) {
                 Door::Admitted(admitted, meter) => {
-                    return Some(Rc::new(Association::begin(thread, admitted, meter, permit)));
+                    return Some(Rc::new(Association::begin(
+                        thread, admitted, meter, permit, seat,
+                    )));
                 }
                 Door::Refused(_) => return None,
                 Door::Asks(Question::ReverseName) => facts.reverse = Fact::Unknown,
                 Door::Asks(Question::ServerName) => facts.server_name = Fact::Unknown,
             }
         }
+    }
+
+    /// What an association takes of ours.
+    ///
+    /// # Errors
+    /// There is not enough of it.
+    fn room(&self) -> Result<(Permit, Option<Seat>), DenyReason> {
+        let thread = &self.thread;
+        if thread.associations.get() >= thread.shared.tuning.associations {
+            return Err(DenyReason::TableFull);
+        }
+        let plan = thread.shared.plan.load();
+        // Without a service the listener was removed: nobody is let in.
+        let seat = match plan.service(self.bound.listener) {
+            Some(service) => match Seat::take(&service.counters, service.max_udp_sessions) {
+                Some(seat) => Some(seat),
+                None => {
+                    count(&thread.shared.counters.udp_sessions_refused);
+                    return Err(DenyReason::LimitSessions);
+                }
+            },
+            None => None,
+        };
+        let permit = thread.shared.descriptors.take(ASSOCIATION_DESCRIPTORS);
+        Ok((permit.ok_or(DenyReason::TableFull)?, seat))
+    }
+
+    /// Whether the service has as many associations as it may.
+    fn is_full(&self) -> bool {
+        let plan = self.thread.shared.plan.load();
+        plan.service(self.bound.listener)
+            .is_some_and(|service| Seat::are_taken(&service.counters, service.max_udp_sessions))
     }
 
     /// Takes an association out of the table; datagrams that come later begin a new one.
@@ -295,6 +332,14 @@ impl Desk {
 fn key(batch: &Batch, index: usize) -> Option<Key> {
     let source = batch.source(index).filter(|_| !batch.is_truncated(index))?;
     Some(Key { peer: source.peer, local: source.local })
+}
+
+/// The highest `count` of the bits that are set in `bits`.
+pub(super) fn last_bits(mut bits: u64, count: usize) -> u64 {
+    while bits.count_ones() as usize > count {
+        bits &= bits - 1;
+    }
+    bits
 }
 
 /// The lowest `count` bits, all of them from [`BATCH`] on.

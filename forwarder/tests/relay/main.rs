@@ -9,6 +9,7 @@
 
 mod datagrams;
 mod ended;
+mod guards;
 mod intake;
 mod modes;
 mod peers;

@@ -1,0 +1,99 @@
+//! What keeps UDP clients whose addresses may be forged from doing harm.
+
+use std::net::UdpSocket;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use forwarder_core::config::{Action, Config, Pass};
+use schemas::vocab::Transport::Udp;
+
+use crate::support::*;
+
+fn start(text: &str, change: impl FnOnce(&mut Config)) -> Scene {
+    Scene::start_changed(text, Setup::default(), change)
+}
+
+fn pass_of(config: &mut Config) -> &mut Pass {
+    match &mut config.rules[0].action {
+        Action::Pass(pass) => pass,
+        Action::Block => panic!("the rule passes"),
+    }
+}
+
+/// Sends a question and gives back whether it arrived at the target.
+fn arrives(client: &UdpSocket, target: &UdpSocket, scene: &Scene) -> bool {
+    let denied = scene.account.opened_and_denied().1;
+    client.send(b"question").unwrap();
+    target.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let mut arrived = false;
+    until("it arrives or is refused", || {
+        arrived = target.recv_from(&mut [0; 64]).is_ok();
+        arrived || scene.account.opened_and_denied().1 > denied
+    });
+    arrived
+}
+
+#[test]
+fn a_service_has_as_many_udp_sessions_as_it_may_on_all_threads_together() {
+    let target = udp_socket(ANY);
+    let text =
+        one_service(Udp, &[target.local_addr().unwrap()]) + "timeouts = { udp_idle = \"300ms\" }\n";
+    let scene = start(&text, |config| config.services[0].max_udp_sessions = Some(3));
+    let clients: Vec<_> = (0..8).map(|_| udp_client(ANY, scene.address(0))).collect();
+    let let_in = clients.iter().filter(|client| arrives(client, &target, &scene)).count();
+    assert_eq!(let_in, 3);
+    assert_eq!(scene.counters().udp_sessions_refused.load(Ordering::Relaxed), 5);
+
+    until("a session expires and its place is taken", || arrives(&clients[7], &target, &scene));
+    let rows = scene.finish();
+    assert!(rows.denied.iter().all(|row| row.reason == "limit_sessions" && row.action == "drop"));
+    assert!(rows.denied.iter().map(|row| row.count).sum::<i64>() >= 5);
+    assert!(rows.sessions.len() >= 4);
+}
+
+#[test]
+fn a_client_gets_so_many_bytes_for_one_until_it_speaks_again() {
+    let target = udp_socket(ANY);
+    let text = one_service(Udp, &[target.local_addr().unwrap()]);
+    let scene = start(&text, |config| pass_of(config).udp_reply_ratio = Some(3));
+    let client = udp_client(ANY, scene.address(0));
+    let mut buffer = [0; 256];
+    client.send(&[1; 100]).unwrap();
+    let (_, relay) = target.recv_from(&mut buffer).unwrap();
+    for number in 0..10 {
+        target.send_to(&[number; 100], relay).unwrap();
+    }
+    let withheld = &scene.counters().udp_replies_withheld;
+    until("the rest is withheld", || withheld.load(Ordering::Relaxed) == 7);
+    for number in 0..3 {
+        assert_eq!(client.recv(&mut buffer).unwrap(), 100);
+        assert_eq!(buffer[0], number);
+    }
+
+    client.send(&[2]).unwrap();
+    target.recv_from(&mut buffer).unwrap();
+    for number in 10..20 {
+        target.send_to(&[number; 100], relay).unwrap();
+    }
+    for number in 10..20 {
+        assert_eq!(client.recv(&mut buffer).unwrap(), 100);
+        assert_eq!(buffer[0], number, "nothing withheld comes late");
+    }
+    let rows = scene.finish();
+    assert_eq!(bytes_of(&rows.sessions[0]), [101, 101, 2000, 1300]);
+    assert_eq!(rows.sessions[0].datagrams_down, 13);
+}
+
+#[test]
+fn without_a_ratio_a_client_gets_whatever_the_target_sends() {
+    let target = udp_socket(ANY);
+    let scene = Scene::start(&one_service(Udp, &[target.local_addr().unwrap()]));
+    let client = udp_client(ANY, scene.address(0));
+    let mut buffer = vec![0; 70_000];
+    client.send(&[]).unwrap();
+    let (_, relay) = target.recv_from(&mut buffer).unwrap();
+    for _ in 0..4 {
+        target.send_to(&[7; 60_000], relay).unwrap();
+        assert_eq!(client.recv(&mut buffer).unwrap(), 60_000);
+    }
+}
