@@ -8,10 +8,12 @@
 )]
 
 mod datagrams;
+mod dns;
 mod ended;
 mod guards;
 mod intake;
 mod modes;
+mod names;
 mod peers;
 mod preamble;
 mod recorder;

@@ -1,5 +1,6 @@
 //! A relay in this process with a real account, and the peers around it.
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -47,6 +48,7 @@ impl Default for Setup {
 /// A relay, its account and where both write.
 pub(crate) struct Scene {
     relay: Relay,
+    names: Names,
     pub(crate) account: Account,
     journal: JournalThread,
     control: Runtime,
@@ -99,9 +101,10 @@ impl Scene {
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let names = Names::start(clock).unwrap();
         control.block_on(names.follow(&config, None));
-        let relay = Relay::start(&config, bindings, account.clone(), capture, names, clock, tuning)
-            .unwrap();
-        Self { relay, account, journal, control, dir }
+        let relay =
+            Relay::start(&config, bindings, account.clone(), capture, names.clone(), clock, tuning)
+                .unwrap();
+        Self { relay, names, account, journal, control, dir }
     }
 
     /// Where the `index`th listener of the file is bound.
@@ -137,6 +140,16 @@ impl Scene {
         controls.change_intakes(|intakes| assert!(intakes.set_paused(listener, paused)));
         // An errand that comes back has found every listener with the change before it.
         self.control.block_on(controls.last_moved());
+    }
+
+    /// Puts in force what names mean by now.
+    pub(crate) fn follow_names(&mut self) {
+        self.relay.follow_names();
+    }
+
+    /// What looking up names has counted.
+    pub(crate) fn name_counters(&self) -> HashMap<&'static str, u64> {
+        self.names.counters().all().into_iter().collect()
     }
 
     /// The relay's own counters.
