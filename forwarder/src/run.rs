@@ -227,6 +227,7 @@ impl Forwarder {
                 died = self.relay.died() => return Err(Failure::new(Exit::Bug, died)),
                 _ = look.tick() => {
                     self.log.tell_lost();
+                    self.relay.counters().figures.tell_unlogged();
                     if self.journal.is_dead() {
                         let text = "the journal thread died; without it there is no account";
                         return Err(Failure::new(Exit::Bug, text));

@@ -14,6 +14,7 @@ use schemas::wire::CaptureOpen;
 
 use super::billing::Billed;
 use super::counters::count;
+use super::figures::SessionFigures;
 use super::meter::Meter;
 use super::plan::{Decision, PassPlan, RulePlan, ServicePlan};
 use super::thread::DataThread;
@@ -146,8 +147,11 @@ impl DataThread {
                     listen: arrival.listen,
                     facts: facts.clone(),
                 };
-                self.log(arrival.at).connect(&admitted);
-                Door::Admitted(admitted, Meter::new(slot, shared.clock, arrival.at))
+                let figures = SessionFigures::open(
+                    rule.figures(service, &shared.counters.figures),
+                    self.number,
+                );
+                Door::Admitted(admitted, Meter::new(slot, shared.clock, arrival.at, figures))
             }
             Err(refused) => no(Some(rule), refused.reason),
         }
@@ -179,8 +183,13 @@ impl DataThread {
         let shared = &self.shared;
         count(&shared.counters.denied);
         count(&service.counters.denied);
-        if let Some(rule) = rule {
-            count(&rule.counters.denied);
+        match rule {
+            Some(rule) => {
+                count(&rule.counters.denied);
+                let figures = rule.figures(service, &shared.counters.figures);
+                figures.counters.denied.count(reason);
+            }
+            None => service.figures.denied_by_none.count(reason),
         }
         let action = refusal(arrival, rule);
         let customer = rule.and_then(|rule| rule.customer(arrival.effective().ip()));
@@ -197,8 +206,8 @@ impl DataThread {
             bytes: arrival.bytes,
             ts: shared.clock.wall(arrival.at),
         });
-        let rule = rule.map(|rule| &rule.rule);
-        self.log(arrival.at).refused(service.name.as_str(), rule, arrival, reason);
+        let rule = rule.map(Arc::as_ref);
+        self.log(arrival.at).refused(service, rule, arrival, reason, None);
         action
     }
 

@@ -1,7 +1,7 @@
 //! One UDP association: a client, its target, and the time since they spoke.
 
 use std::cell::{Cell, OnceCell};
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ use super::admit::Admitted;
 use super::counters::{count, count_many};
 use super::drops::Drops;
 use super::leash::{Hold, Leash};
-use super::log::Outcome;
+use super::log::{Beginning, Outcome, TcpSides};
 use super::meter::Meter;
 use super::proof::Proof;
 use super::seats::Seat;
@@ -56,6 +56,8 @@ pub(crate) struct Association {
     drops: Drops,
     target_address: Cell<Option<TargetAddr>>,
     egress: Cell<Option<EgressAddr>>,
+    /// Datagrams received.
+    received: PerDirection<Cell<u64>>,
     failure: Cell<Option<(DialFailure, EndPhase)>>,
     waiting: Waiting,
     proof: Proof,
@@ -88,6 +90,7 @@ impl Association {
             drops: Drops::default(),
             target_address: Cell::new(None),
             egress: Cell::new(None),
+            received: PerDirection::default(),
             failure: Cell::new(None),
             waiting: Waiting::new(&thread.waiting_room),
             proof: Proof::default(),
@@ -95,6 +98,10 @@ impl Association {
             _permit: permit,
             _seat: seat,
         };
+        if let Some(data_log) = thread.log(association.meter.started()).data(&association.admitted)
+        {
+            association.meter.log_data(data_log);
+        }
         let admitted = &association.admitted;
         if !admitted.pass.way.targets.have_names(admitted.listen.port()) {
             association.dial_addresses(thread);
@@ -109,7 +116,7 @@ impl Association {
 
     /// Datagrams from the client that came at `at`.
     pub(crate) fn up(&self, thread: &DataThread, volley: Volley<'_>, at: Instant) {
-        self.meter.received_datagrams(Direction::Up, volley.left(), at);
+        self.received(Direction::Up, volley.left(), at);
         for payload in volley.left() {
             self.proof.heard(payload.len());
         }
@@ -123,6 +130,12 @@ impl Association {
                 count(&thread.shared.counters.datagrams_undeliverable);
             }
         }
+    }
+
+    fn received(&self, direction: Direction, payloads: &[IoSlice<'_>], at: Instant) {
+        let datagrams = &self.received[direction];
+        datagrams.set(datagrams.get() + payloads.len() as u64);
+        self.meter.received_datagrams(direction, payloads, at);
     }
 
     /// Straight to the socket: a datagram is not worth waiting for room.
@@ -230,7 +243,7 @@ impl Association {
     ) -> Result<(), DialFailure> {
         let target = TargetAddr::new(address);
         self.target_address.set(Some(target));
-        self.meter.dialling(target, next.target.name_id);
+        self.meter.dialling(target, next.target);
         if thread.shared.plan.load().is_own(Transport::Udp, address) {
             return Err(DialFailure::Loop);
         }
@@ -240,6 +253,14 @@ impl Association {
             self.egress.set(Some(EgressAddr::new(egress)));
             self.meter.connected(EgressAddr::new(egress), thread.shared.clock.now());
         }
+        let now = thread.shared.clock.now();
+        let beginning = Beginning {
+            egress: self.egress.get(),
+            target: Some(target),
+            took: now.saturating_duration_since(self.meter.started()),
+            tcp: TcpSides::default(),
+        };
+        thread.log(now).connect(&self.admitted, &beginning);
         thread.keep_payload(&self.admitted, Transport::Udp, Some(target), &self.meter);
         let socket = self.target.get_or_init(|| socket);
         let waiting = self.waiting.take();
@@ -374,7 +395,7 @@ impl Carrier {
             place.succeeded();
         }
         let volley = Volley::of(batch, first_bits(batch.len()));
-        association.meter.received_datagrams(Direction::Down, volley.left(), now);
+        association.received(Direction::Down, volley.left(), now);
     }
 
     /// The replies of a batch that may go to the client, as bits.
@@ -419,7 +440,9 @@ impl Carrier {
             (_, None) if association.target.get().is_none() => EndPhase::Resolve,
             (_, None) => EndPhase::Data,
         };
-        let (traffic, duration_us) = association.meter.end(Ending {
+        let received = &association.received;
+        let datagrams_received = PerDirection::from_fn(|direction| received[direction].get());
+        let ending = Ending {
             reason,
             phase,
             first_fin: FirstFin::None,
@@ -428,14 +451,18 @@ impl Carrier {
             errno: failure.map_or(0, |(failure, _)| failure.errno()),
             ts_end: Timestamp::default(),
             duration_us: 0,
-        });
+        };
+        let (traffic, duration_us) = association.meter.end(ending);
         association.admitted.ended(traffic);
         let outcome = Outcome {
             egress: association.egress.get(),
             target: association.target_address.get(),
-            bytes: traffic.map(|direction| direction.bytes),
+            transport: Transport::Udp,
+            traffic,
+            datagrams_received,
+            ending,
             duration_us,
-            reason,
+            tcp: TcpSides::default(),
         };
         thread.log(thread.shared.clock.now()).disconnect(&association.admitted, &outcome);
     }

@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use schemas::vocab::{PerDirection, RuleName, ServiceName};
 
+use super::figures::Figures;
+
 /// Process-wide counters since the start.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// By service, rule and target.
+    pub(crate) figures: Figures,
     /// Times a listener stopped accepting for lack of descriptors or memory.
     pub accept_pauses: AtomicU64,
     /// Connections that broke between the kernel's accept and ours.
@@ -98,6 +102,11 @@ impl Tally {
 }
 
 impl Counters {
+    /// Counters for as many data threads.
+    pub(crate) fn new(threads: usize) -> Self {
+        Self { figures: Figures::new(threads), ..Self::default() }
+    }
+
     /// The counters of a service.
     pub(crate) fn service(&self, name: &ServiceName) -> Arc<Tally> {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);

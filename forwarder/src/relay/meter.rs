@@ -1,6 +1,6 @@
 //! The scales: every byte of a session passes here, on its way to the account and to the capture.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll};
@@ -10,7 +10,10 @@ use forwarder_core::accounting::{Ending, OpenSession, Peers, Traffic};
 use schemas::vocab::{Direction, EgressAddr, PerDirection, TargetAddr};
 use schemas::wire::MarkKind;
 
+use super::figures::SessionFigures;
 use super::leash::Leash;
+use super::log::DataLog;
+use super::targets::TargetPlan;
 use crate::capture::SessionCapture;
 use crate::clock::{Clock, micros};
 
@@ -23,13 +26,29 @@ pub(crate) struct Meter {
     clock: Clock,
     started: Instant,
     leash: Leash,
+    figures: SessionFigures,
+    /// `None`: no line is written for each piece of payload.
+    data_log: OnceCell<Box<DataLog>>,
 }
 
 impl Meter {
     /// Scales at zero for a session that began at `started`.
-    pub(crate) fn new(account: OpenSession, clock: Clock, started: Instant) -> Self {
+    pub(crate) fn new(
+        account: OpenSession,
+        clock: Clock,
+        started: Instant,
+        figures: SessionFigures,
+    ) -> Self {
         let capture = RefCell::new(None);
-        Self { account, capture, clock, started, leash: Leash::new(started) }
+        Self {
+            account,
+            capture,
+            clock,
+            started,
+            leash: Leash::new(started),
+            figures,
+            data_log: OnceCell::new(),
+        }
     }
 
     /// When the session began.
@@ -47,14 +66,26 @@ impl Meter {
         &self.leash
     }
 
+    /// From here on a line is written for each piece of payload.
+    pub(crate) fn log_data(&self, data_log: Box<DataLog>) {
+        self.data_log.get_or_init(|| data_log);
+    }
+
+    fn log_piece(&self, direction: Direction, bytes: usize, at: Instant) {
+        if let Some(log) = self.data_log.get() {
+            log.received(direction, bytes, at);
+        }
+    }
+
     /// From here on payload is kept too.
     pub(crate) fn keep_payload(&self, capture: SessionCapture) {
         *self.capture.borrow_mut() = Some(Box::new(capture));
     }
 
     /// A target is dialled.
-    pub(crate) fn dialling(&self, target: TargetAddr, name_id: u32) {
-        self.account.dialling(target, name_id);
+    pub(crate) fn dialling(&self, target: TargetAddr, plan: &TargetPlan) {
+        self.account.dialling(target, plan.name_id);
+        self.figures.dialling(&plan.host, plan.port);
     }
 
     /// The target's connection stands.
@@ -62,6 +93,7 @@ impl Meter {
         self.leash.moved(now);
         let took = micros(now.saturating_duration_since(self.started));
         self.account.connected(egress, self.clock.wall(now), took);
+        self.figures.connected(took);
     }
 
     /// Payload was read from the sender of `direction`; called before it is written on.
@@ -81,6 +113,7 @@ impl Meter {
         let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
         self.account.received(direction, bytes, self.clock.wall(at));
         for payload in payloads {
+            self.log_piece(direction, payload.len(), at);
             self.keep(direction, payload, at);
         }
     }
@@ -89,11 +122,13 @@ impl Meter {
     /// they are spliced on.
     pub(crate) fn received_in_pipe(&self, direction: Direction, bytes: usize, now: Instant) {
         self.count_received(direction, bytes, now);
+        self.figures.spliced(bytes as u64);
     }
 
     fn count_received(&self, direction: Direction, bytes: usize, now: Instant) {
         self.leash.moved(now);
         self.account.received(direction, bytes as u64, self.clock.wall(now));
+        self.log_piece(direction, bytes, now);
     }
 
     /// Whether payload may go through a pipe.
@@ -142,16 +177,21 @@ impl Meter {
     /// The kernel accepted `bytes` of a stream for the receiver of `direction`.
     pub(crate) fn delivered(&self, direction: Direction, bytes: usize, now: Instant) {
         self.account.delivered(direction, bytes as u64);
+        self.figures.delivered(direction, bytes as u64);
         self.leash.moved(now);
     }
 
     /// The kernel accepted `count` datagrams, of `bytes` together, for the receiver of `direction`.
     pub(crate) fn delivered_datagrams(&self, direction: Direction, count: usize, bytes: usize) {
         self.account.delivered_datagrams(direction, count as u64, bytes as u64);
+        self.figures.delivered_datagrams(direction, count as u64, bytes as u64);
     }
 
     /// A FIN or a reset came from the sender of `direction`, or its connection was refused.
     pub(crate) fn mark(&self, direction: Direction, kind: MarkKind) {
+        if kind == MarkKind::Fin {
+            self.log_piece(direction, 0, self.clock.now());
+        }
         if let Some(capture) = &mut *self.capture.borrow_mut() {
             capture.mark(direction, kind, self.clock.wall_ns(self.clock.now()));
         }
@@ -185,6 +225,7 @@ impl Meter {
             let delivered = traffic.map(|direction| direction.bytes);
             capture.end(ending.reason, received, delivered, self.clock.wall_ns(now));
         }
+        self.figures.end(&ending, duration_us);
         self.account.end(Ending { ts_end: self.clock.wall(now), duration_us, ..ending });
         (traffic, duration_us)
     }

@@ -14,6 +14,7 @@ mod counters;
 mod descriptors;
 mod door;
 mod drops;
+mod figures;
 mod intake;
 mod introduce;
 mod leash;
@@ -170,7 +171,7 @@ impl Relay {
     ) -> Result<Self, RelayError> {
         let Bindings { mut groups, threads } = bindings;
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::new(threads));
         let name_id = |name: &str| account.name_id(name);
         let book = names.directory().book.clone();
         let targets = Arc::new(Registry::new(clock.now()));

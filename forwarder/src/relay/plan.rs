@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use forwarder_core::config::{
     Action, CaptureMode, Config, Listener, ProxyAccept, ProxySend, ProxyVersion, Rule, Service,
-    Tcp, Timeouts, WhenBehind,
+    Target, Tcp, Timeouts, WhenBehind,
 };
 use forwarder_core::matching::{Book, Client, Matcher, Question, Verdict};
 use schemas::vocab::{ServiceName, Transport};
 
 use super::billing::{Billed, Billing, Billings};
 use super::counters::{Counters, Tally};
+use super::figures::{Figures, RuleFigures, ServiceCounts};
 use super::targets::{Lister, Way};
 use crate::dial;
 use crate::health::{Known, Registry};
@@ -60,6 +61,7 @@ pub(crate) struct ServicePlan {
     pub(crate) name: ServiceName,
     pub(crate) id: u32,
     pub(crate) counters: Arc<Tally>,
+    pub(crate) figures: Arc<ServiceCounts>,
     /// Whose PROXY headers are taken.
     proxies: Option<ProxyAccept>,
     pub(crate) max_udp_sessions: Option<u64>,
@@ -76,6 +78,10 @@ pub(crate) struct RulePlan {
     pub(crate) id: u32,
     pub(crate) counters: Arc<Tally>,
     billing: Billing,
+    /// Made when it first decides about somebody: most pairs of service and rule never do.
+    figures: OnceLock<Arc<RuleFigures>>,
+    /// Where its clients want to go, for the log.
+    pub(crate) intended: Option<Target>,
     /// `None`: the rule blocks.
     pub(crate) pass: Option<Arc<PassPlan>>,
 }
@@ -123,6 +129,7 @@ impl Plan {
                 name: service.name.clone(),
                 id: name_id(service.name.as_str())?,
                 counters: counters.service(&service.name),
+                figures: counters.figures.service(&service.name),
                 proxies: service.proxy_accept.clone(),
                 max_udp_sessions: service.max_udp_sessions,
                 index,
@@ -225,7 +232,27 @@ impl RulePlan {
             })),
         };
         let (id, counters) = (name_id(rule.name.as_str())?, counters.rule(&rule.name));
-        Ok(Self { rule: rule.clone(), id, counters, billing, pass })
+        let own = match &rule.action {
+            Action::Pass(pass) => pass.targets.first(),
+            Action::Block => None,
+        };
+        Ok(Self {
+            rule: rule.clone(),
+            id,
+            counters,
+            billing,
+            figures: OnceLock::new(),
+            intended: own.or(service.targets.first()).cloned(),
+            pass,
+        })
+    }
+
+    /// What sessions of `service` that the rule decides about are counted in.
+    pub(crate) fn figures(&self, service: &ServicePlan, figures: &Figures) -> &Arc<RuleFigures> {
+        self.figures.get_or_init(|| {
+            let targets = self.pass.iter().flat_map(|pass| pass.way.targets.all());
+            Arc::new(figures.rule(&service.name, &self.rule.name, targets))
+        })
     }
 
     fn pass(&self) -> Option<&Arc<PassPlan>> {

@@ -98,7 +98,7 @@ impl Reach<'_> {
     ) -> Result<TcpStream, DialFailure> {
         let target = TargetAddr::new(address);
         *self.target_address = Some(target);
-        self.meter.dialling(target, next.target.name_id);
+        self.meter.dialling(target, next.target);
         self.machine.handle(Event::Dial, self.thread.shared.clock.now());
         if self.thread.shared.plan.load().is_own(Transport::Tcp, address) {
             return Err(DialFailure::Loop);

@@ -47,6 +47,17 @@ impl Targets {
         targets.any(|target| matches!(target.host, Host::Name(_)))
     }
 
+    /// Every target that sessions may go to, with its port.
+    pub(crate) fn all(&self) -> Vec<Target> {
+        let pools: Vec<&Pool<TargetPlan>> = match self {
+            Self::Fixed(pool) => vec![pool],
+            Self::ByPort(pools) => pools.values().collect(),
+            Self::None => Vec::new(),
+        };
+        let target = |plan: &TargetPlan| Target { host: plan.host.clone(), port: Some(plan.port) };
+        pools.into_iter().flat_map(Pool::targets).map(target).collect()
+    }
+
     /// The targets of a client that came to this port. `None`: there are none.
     pub(crate) fn pool(&self, listen_port: u16) -> Option<&Pool<TargetPlan>> {
         match self {

@@ -8,16 +8,17 @@ use std::net::{Shutdown, SocketAddr};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
+use std::time::Instant;
 
 use forwarder_core::accounting::{Ending, Peer, Peers, is_worth_asking};
 use forwarder_core::config::ProxyVersion;
 use forwarder_core::preamble::proxy;
 use forwarder_core::session::{Command, DialFailure, End, Event, Route, TcpSession};
 use forwarder_core::target::Place;
-use forwarder_sys::tcp_info::tcp_info;
+use forwarder_sys::tcp_info::{TcpInfo, tcp_info};
 use schemas::vocab::{
-    ClientAddr, DenyAction, Direction, EgressAddr, EndReason, ListenAddr, TargetAddr, Timestamp,
-    Transport,
+    ClientAddr, DenyAction, Direction, EgressAddr, EndReason, ListenAddr, PerDirection, TargetAddr,
+    Timestamp, Transport,
 };
 use schemas::wire::MarkKind;
 use socket2::SockRef;
@@ -30,7 +31,7 @@ use super::counters::count;
 use super::door::{self, Wanted};
 use super::introduce::introduce;
 use super::leash::Hold;
-use super::log::Outcome;
+use super::log::{Beginning, Outcome, TcpSides};
 use super::meter::Meter;
 use super::reach::Reach;
 use super::relaying::{Parts, Patience, Relaying, Watch};
@@ -84,6 +85,9 @@ pub(super) fn begin(
 ) {
     let admitted = Rc::new(admitted);
     let leash = meter.leash().clone();
+    if let Some(data_log) = thread.log(meter.started()).data(&admitted) {
+        meter.log_data(data_log);
+    }
     let hold = thread.leashes.hold(&admitted, &leash);
     let client = Rc::new(client);
     hold.show([Rc::downgrade(&client), Weak::new()]);
@@ -208,6 +212,7 @@ impl Session {
         self.hold.show([Rc::downgrade(&self.client), Rc::downgrade(&target)]);
         self.target = Some(target);
         self.place = Some(place);
+        self.log_connect(now);
         self.admitted.pass.proxy_send
     }
 
@@ -234,6 +239,29 @@ impl Session {
         }
     }
 
+    fn log_connect(&self, now: Instant) {
+        let wanted = self.admitted.rule.rule.log;
+        if !wanted.connect {
+            return;
+        }
+        let started = self.meter.as_ref().expect(METER_LASTS).started();
+        let beginning = Beginning {
+            egress: self.egress,
+            target: self.target_address,
+            took: now.saturating_duration_since(started),
+            tcp: if wanted.tcpinfo { self.tcp_sides() } else { TcpSides::default() },
+        };
+        self.thread.log(now).connect(&self.admitted, &beginning);
+    }
+
+    /// What TCP knows of both sides.
+    fn tcp_sides(&self) -> TcpSides {
+        TcpSides {
+            client: tcp_info(&*self.client).ok(),
+            target: self.target.as_ref().and_then(|target| tcp_info(&**target).ok()),
+        }
+    }
+
     fn parts(&mut self) -> Parts<'_> {
         Parts {
             machine: &mut self.machine,
@@ -253,25 +281,29 @@ impl Session {
     }
 
     /// Notes what TCP knows of the peers, where somebody may want to know.
-    fn ask_peers(&self, meter: &Meter, reason: EndReason) {
+    fn ask_peers(&self, meter: &Meter, reason: EndReason) -> TcpSides {
         let traffic = meter.traffic();
         let bytes = traffic.up.received + traffic.down.received;
         let lasted = self.thread.shared.clock.now().saturating_duration_since(meter.started());
-        let logged = self.admitted.rule.rule.log.disconnect;
-        if is_worth_asking(reason, bytes, lasted, logged) {
-            meter.peers(Peers {
-                client: peer(&self.client, 0),
-                target: self.target.as_ref().and_then(|target| peer(target, 1 + self.header_bytes)),
-            });
+        let wanted = self.admitted.rule.rule.log;
+        let logged = wanted.disconnect || wanted.tcpinfo;
+        if !is_worth_asking(reason, bytes, lasted, logged) {
+            return TcpSides::default();
         }
+        let sides = self.tcp_sides();
+        meter.peers(Peers {
+            client: sides.client.map(|info| peer(info, 0)),
+            target: sides.target.map(|info| peer(info, 1 + self.header_bytes)),
+        });
+        if wanted.tcpinfo { sides } else { TcpSides::default() }
     }
 
     /// Reports the end, then closes both connections: a process killed in between leaves a session
     /// that is known to be over.
     fn close(&mut self, end: End) {
         let Some(meter) = self.meter.take() else { return };
-        self.ask_peers(&meter, end.reason);
-        let (traffic, duration_us) = meter.end(Ending {
+        let tcp = self.ask_peers(&meter, end.reason);
+        let ending = Ending {
             reason: end.reason,
             phase: end.phase,
             first_fin: end.first_fin,
@@ -280,7 +312,8 @@ impl Session {
             errno: end.errno,
             ts_end: Timestamp::default(),
             duration_us: 0,
-        });
+        };
+        let (traffic, duration_us) = meter.end(ending);
         self.admitted.ended(traffic);
         if end.reset_client {
             reset(&self.client);
@@ -293,9 +326,12 @@ impl Session {
         let outcome = Outcome {
             egress: self.egress,
             target: self.target_address,
-            bytes: traffic.map(|direction| direction.bytes),
+            transport: Transport::Tcp,
+            traffic,
+            datagrams_received: PerDirection::default(),
+            ending,
             duration_us,
-            reason: end.reason,
+            tcp,
         };
         let log = self.thread.log(self.thread.shared.clock.now());
         log.disconnect(&self.admitted, &outcome);
@@ -321,15 +357,14 @@ impl Drop for Session {
     }
 }
 
-/// What TCP knows of one side. Whoever connected has its SYN, one byte, acknowledged too, and what
-/// it sent before the payload.
-fn peer(stream: &TcpStream, before: u64) -> Option<Peer> {
-    let info = tcp_info(stream).ok()?;
-    Some(Peer {
+/// What the account keeps of what TCP knows of one side. Whoever connected has its SYN, one byte,
+/// acknowledged too, and what it sent before the payload.
+fn peer(info: TcpInfo, before: u64) -> Peer {
+    Peer {
         rtt_us: info.rtt_us,
         retransmits: info.retransmits,
         acknowledged: info.bytes_acked.saturating_sub(before),
-    })
+    }
 }
 
 /// Sends FIN after everything written before.

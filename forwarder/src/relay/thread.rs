@@ -20,7 +20,7 @@ use super::batches::Batches;
 use super::buffers::Buffers;
 use super::controls::Errand;
 use super::leash::Leashes;
-use super::log::{Log, LogBudget};
+use super::log::{Log, LogBudgets};
 use super::pipes::Pipes;
 use super::preread::Porch;
 use super::ticks::Ticks;
@@ -74,7 +74,8 @@ impl ThreadHandle {
         let (farewell, ended) = oneshot::channel();
         std::thread::Builder::new().name(format!("data-{number}")).spawn(move || {
             let local = LocalSet::new();
-            let thread = Rc::new(DataThread::new(shared));
+            let thread =
+                Rc::new(DataThread::new(u16::try_from(number).unwrap_or(u16::MAX), shared));
             local.block_on(&runtime, async {
                 // A task like the others, or it would be polled whenever one of them is.
                 rethrow(spawn_local(serve(thread, opened, inbox)).await);
@@ -118,6 +119,8 @@ pub(crate) struct Panicked;
 /// What a data thread's tasks share. None of it leaves the thread.
 #[derive(Debug)]
 pub(crate) struct DataThread {
+    /// Which of them it is, from 0.
+    pub(crate) number: u16,
     pub(crate) shared: Arc<Shared>,
     pub(crate) buffers: Buffers,
     pub(crate) batches: Batches,
@@ -133,17 +136,18 @@ pub(crate) struct DataThread {
     pub(crate) associations: Cell<usize>,
     /// Room for datagrams whose target's name is looked up.
     pub(crate) waiting_room: Room,
-    log: LogBudget,
+    log: LogBudgets,
     running: Cell<usize>,
     none_running: Notify,
 }
 
 impl DataThread {
-    fn new(shared: Arc<Shared>) -> Self {
-        let log = LogBudget::new(shared.clock.now());
+    fn new(number: u16, shared: Arc<Shared>) -> Self {
+        let log = LogBudgets::new(shared.clock.now());
         let capture = shared.capture.inlet();
         let pipes = Pipes::new(shared.tuning.pipes, shared.descriptors, &shared.counters);
         Self {
+            number,
             shared,
             capture,
             buffers: Buffers::default(),
@@ -162,7 +166,7 @@ impl DataThread {
 
     /// Where this thread's log lines go.
     pub(crate) fn log(&self, now: std::time::Instant) -> Log<'_> {
-        Log { budget: &self.log, counters: &self.shared.counters, now }
+        Log { budgets: &self.log, counters: &self.shared.counters, now }
     }
 
     /// What reverse lookup says about a client, within `timeouts.resolve`.
