@@ -16,7 +16,6 @@ use forwarder_sys::tcp_info::TcpInfo;
 use schemas::vocab::{
     DenyReason, Direction, EgressAddr, EndReason, FirstFin, PerDirection, TargetAddr, Transport,
 };
-use tracing::field::display;
 
 use super::admit::{Admitted, Arrival};
 use super::counters::{Counters, count};

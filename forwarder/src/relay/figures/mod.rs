@@ -16,7 +16,7 @@ use forwarder_core::alert::ended_by;
 use forwarder_core::config::{EndedBy, Host, Target};
 use schemas::vocab::{Direction, EndReason, RuleName, ServiceName};
 
-pub(crate) use counts::{Flow, Histogram, RuleCounts, ServiceCounts, Terms};
+pub(crate) use counts::{Flow, RuleCounts, ServiceCounts};
 use counts::{FlowCell, add};
 
 /// Rules of services, and targets of those, that are counted each by itself.
