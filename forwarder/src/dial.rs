@@ -31,6 +31,10 @@ const SHORTEST_TRY: Duration = Duration::from_secs(1);
 /// The kernel takes memory only for what waits to be read.
 const UDP_RECEIVE_BUFFER: usize = 1024 * 1024;
 
+/// What a socket to a UDP target is watched for: replies, and ICMP errors, which alone do not make it
+/// readable.
+pub(crate) const ANSWERS: Interest = Interest::READABLE.add(Interest::ERROR);
+
 /// The moment `wait` from now; `None`, never, for a wait of zero.
 pub(crate) fn deadline(wait: Duration) -> Option<Instant> {
     if wait.is_zero() { None } else { Instant::now().checked_add(wait) }
@@ -144,7 +148,7 @@ pub(crate) fn udp(
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         socket.connect(&target.into())?;
-        watch(socket, Interest::READABLE)
+        watch(socket, ANSWERS)
     };
     connect().map_err(|error| failure(&error))
 }

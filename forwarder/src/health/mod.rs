@@ -58,6 +58,8 @@ pub struct TargetView {
     pub target: String,
     /// Sessions of ours there, those that still dial included.
     pub sessions: u64,
+    /// Sessions that could not reach it since it is known.
+    pub failed_dials: u64,
     /// Whether new sessions go there.
     pub state: TargetState,
 }
@@ -150,6 +152,7 @@ impl Registry {
             service: known.key.service.clone(),
             target: known.key.target(),
             sessions: known.health.sessions(),
+            failed_dials: known.health.failed_dials(),
             state: known.state(now),
         };
         self.in_force.load().iter().map(view).collect()

@@ -143,8 +143,20 @@ impl Association {
         let counters = &thread.shared.counters;
         let delivered = |count, bytes| self.meter.delivered_datagrams(Direction::Up, count, bytes);
         let (to, offload) = (Destination::connected(), &self.offload.up);
-        if let Err(NoRoom) = volley.send(target.get_ref(), &to, offload, counters, delivered) {
+        let sent = volley.send(target.get_ref(), &to, offload, counters, delivered);
+        if volley.met_refusal() {
+            self.not_there(thread);
+        }
+        if let Err(NoRoom) = sent {
             volley.give_up(counters);
+        }
+    }
+
+    /// ICMP says that the target is not there. It may come, and ICMP may lie: this association
+    /// stays, and only new ones go elsewhere.
+    fn not_there(&self, thread: &DataThread) {
+        if let Some(place) = self.place.get() {
+            place.failed(thread.shared.clock.now());
         }
     }
 
@@ -336,7 +348,7 @@ impl Carrier {
                         None => {}
                     }
                 }
-                ready = target.readable() => match ready {
+                ready = target.ready(dial::ANSWERS) => match ready {
                     Ok(mut ready) if self.replies(association, target.get_ref()).await => {
                         ready.clear_ready();
                     }
@@ -359,13 +371,9 @@ impl Carrier {
         let drained = match batch.receive(target) {
             Ok(received) => received < BATCH,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-            // ICMP says that the target is not there. It may come, and ICMP may lie: the
-            // association stays, and only new ones go elsewhere.
             Err(_) => {
                 count(&thread.shared.counters.icmp_errors);
-                if let Some(place) = association.place.get() {
-                    place.failed(thread.shared.clock.now());
-                }
+                association.not_there(thread);
                 return false;
             }
         };

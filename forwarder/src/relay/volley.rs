@@ -51,6 +51,7 @@ pub(crate) struct Volley<'a> {
     payloads: [IoSlice<'a>; BATCH],
     next: usize,
     end: usize,
+    met_refusal: bool,
 }
 
 /// Why a volley is not through.
@@ -60,7 +61,8 @@ pub(crate) struct NoRoom;
 impl<'a> Volley<'a> {
     /// These datagrams, of which there are at most [`BATCH`].
     pub(crate) fn new(payloads: impl Iterator<Item = &'a [u8]>) -> Self {
-        let mut volley = Self { payloads: [IoSlice::new(&[]); BATCH], next: 0, end: 0 };
+        let mut volley =
+            Self { payloads: [IoSlice::new(&[]); BATCH], next: 0, end: 0, met_refusal: false };
         for (payload, place) in payloads.zip(&mut volley.payloads) {
             *place = IoSlice::new(payload);
             volley.end += 1;
@@ -120,6 +122,7 @@ impl<'a> Volley<'a> {
                     } else if !stale && is_stale(&error) {
                         // The error belongs to a datagram sent before; these have not been tried.
                         stale = true;
+                        self.met_refusal = true;
                         count(&counters.icmp_errors);
                     } else {
                         count_many(&counters.datagrams_unsent, first.datagrams.len());
@@ -130,6 +133,11 @@ impl<'a> Volley<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether ICMP refused a datagram that was sent before.
+    pub(crate) fn met_refusal(&self) -> bool {
+        self.met_refusal
     }
 
     /// Takes the first datagram out.

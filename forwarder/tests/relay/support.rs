@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forwarder::accounting::{self, Account, JournalThread};
 use forwarder::capture::CaptureLane;
 use forwarder::clock::Clock;
+use forwarder::health::Registry;
 use forwarder::names::Names;
 use forwarder::relay::{Bindings, Controls, Rejudged, Relay, Selection, Tuning};
 use forwarder_core::config::{Config, Environment, Host, Target};
@@ -150,6 +152,11 @@ impl Scene {
     /// What looking up names has counted.
     pub(crate) fn name_counters(&self) -> HashMap<&'static str, u64> {
         self.names.counters().all().into_iter().collect()
+    }
+
+    /// What is known of the targets.
+    pub(crate) fn targets(&self) -> &Arc<Registry> {
+        self.relay.targets()
     }
 
     /// The relay's own counters.

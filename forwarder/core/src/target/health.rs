@@ -32,6 +32,7 @@ pub struct TargetHealth {
     /// What times are counted from.
     origin: Instant,
     sessions: AtomicU64,
+    failed_dials: AtomicU64,
     /// [`Failures`] of TCP and of UDP: a port may be open to one and not to the other.
     failures: [AtomicU64; 2],
     /// 0 unless active checks are made: then [`UP`] or [`DOWN`].
@@ -47,6 +48,7 @@ impl TargetHealth {
         Self {
             origin,
             sessions: AtomicU64::new(0),
+            failed_dials: AtomicU64::new(0),
             failures: [AtomicU64::new(0), AtomicU64::new(0)],
             checked: AtomicU8::new(0),
         }
@@ -55,6 +57,11 @@ impl TargetHealth {
     /// Sessions that are there now, those that still dial included.
     pub fn sessions(&self) -> u64 {
         self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Sessions that could not reach it, or not in time, since it is known.
+    pub fn failed_dials(&self) -> u64 {
+        self.failed_dials.load(Ordering::Relaxed)
     }
 
     /// Dials in a row that failed, 255 at most; those of a rest do not count.
@@ -107,6 +114,7 @@ impl TargetHealth {
 
     /// A dial failed.
     fn failed(&self, transport: Transport, of_trial: bool, now: Instant) {
+        self.failed_dials.fetch_add(1, Ordering::Relaxed);
         let silence = silence(transport);
         self.change(transport, now, |failures, now_ms| {
             Some(failures.after_failure(now_ms, of_trial, silence))
