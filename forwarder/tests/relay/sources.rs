@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::Command;
 
-use forwarder_core::config::{Config, Source};
+use forwarder_core::config::Source;
 use schemas::vocab::Transport::{Tcp, Udp};
 
 use crate::support::*;
@@ -16,9 +16,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn from_address(text: &str, source: Source) -> Scene {
-    Scene::start_changed(text, Setup::default(), |config: &mut Config| {
-        config.services[0].source = source;
-    })
+    Scene::start(&with_key(text, &format!("source = \"{source}\"")))
 }
 
 #[test]
@@ -76,13 +74,8 @@ fn where_the_same_address_cannot_be_the_kernel_chooses() {
 fn a_rule_has_a_source_of_its_own() {
     let target = tcp_target();
     let text = one_service(Tcp, &[target.local_addr().unwrap()]);
-    let scene = Scene::start_changed(&text, Setup::default(), |config| {
-        config.services[0].source = Source::Address(ip("127.0.0.9"));
-        let forwarder_core::config::Action::Pass(pass) = &mut config.rules[0].action else {
-            panic!("it passes")
-        };
-        pass.source = Some(Source::Address(ip("127.0.0.8")));
-    });
+    let text = with_key(&text, "source = \"127.0.0.9\"") + "source = \"127.0.0.8\"\n";
+    let scene = Scene::start(&text);
     let mut client = tcp_client(scene.address(0));
     let mut server = accept(&target);
     pass(&mut client, &mut server, b"hello");
@@ -105,10 +98,8 @@ fn an_address_that_is_not_ours_is_our_shortage_not_the_targets_fault() {
 
 #[test]
 fn a_target_without_a_port_is_dialled_at_the_port_that_the_client_came_to() {
-    let text = one_service(Tcp, &["127.0.0.2:9".parse().unwrap()]);
-    let scene = Scene::start_changed(&text, Setup::default(), |config| {
-        config.services[0].targets[0].port = None;
-    });
+    let text = one_service(Tcp, &[]).replace("target = []", "target = [\"127.0.0.2\"]");
+    let scene = Scene::start(&text);
     let port = scene.address(0).port();
     let target = TcpListener::bind(SocketAddr::new(ip("127.0.0.2"), port)).unwrap();
     let mut client = tcp_client(scene.address(0));

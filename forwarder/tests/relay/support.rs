@@ -229,6 +229,11 @@ pub(crate) fn service_on(listen: &str, targets: &[SocketAddr]) -> String {
     )
 }
 
+/// The same with one more key of the service.
+pub(crate) fn with_key(one_service: &str, key: &str) -> String {
+    one_service.replacen("\n[[rule]]", &format!("\n{key}\n[[rule]]"), 1)
+}
+
 /// How a session ended: reason, phase, first FIN, client's close, target's close.
 pub(crate) fn end_of(session: &Session) -> [&str; 5] {
     [

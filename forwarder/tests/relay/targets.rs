@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use forwarder::clock::Clock;
 use forwarder::health::{TargetState, look_after};
-use forwarder_core::config::{Balance, Health};
+use forwarder::names::Names;
+use forwarder_core::config::Balance;
 use forwarder_core::target::FIRST_REST;
 use schemas::vocab::Transport::{self, Tcp, Udp};
 use socket2::{Domain, Socket, Type};
@@ -20,9 +21,7 @@ use crate::support::*;
 
 /// A relay to these targets.
 fn balanced(transport: Transport, balance: Balance, targets: &[SocketAddr]) -> Scene {
-    Scene::start_changed(&one_service(transport, targets), Setup::default(), |config| {
-        config.services[0].balance = balance;
-    })
+    Scene::start(&with_key(&one_service(transport, targets), &format!("balance = \"{balance}\"")))
 }
 
 /// Where targets are that go and come back: nobody else takes a port of this address meanwhile.
@@ -288,10 +287,12 @@ impl Prober {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (stop, stopped) = oneshot::channel();
         let (targets, account) = (Arc::clone(scene.targets()), scene.account.clone());
+        let clock = Clock::start();
+        let names = Names::start(clock).unwrap();
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = look_after(targets, account, Clock::start()) => {}
+                    () = look_after(targets, names, account, clock) => {}
                     _ = stopped => {}
                 }
             });
@@ -311,10 +312,10 @@ impl Drop for Prober {
 
 /// A relay to these targets that are checked often.
 fn checked(targets: &[SocketAddr], rise: u32, fall: u32) -> Scene {
-    let every = Duration::from_millis(50);
-    Scene::start_changed(&one_service(Tcp, targets), Setup::default(), |config| {
-        config.services[0].health = Some(Health { every, timeout: every, rise, fall });
-    })
+    let health = format!(
+        "health = {{ every = \"50ms\", timeout = \"50ms\", rise = {rise}, fall = {fall} }}"
+    );
+    Scene::start(&with_key(&one_service(Tcp, targets), &health))
 }
 
 #[test]
