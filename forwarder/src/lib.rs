@@ -14,6 +14,7 @@ pub mod cli;
 pub mod clock;
 mod dial;
 pub mod health;
+pub mod limits;
 pub mod link;
 pub mod listener;
 pub mod load;

@@ -286,6 +286,7 @@ impl Forwarder {
         if let Err(died) = drained {
             tracing::error!("{died}");
         }
+        self.relay.limits().close();
         self.admin.abort();
         self.prober.abort();
         let closing = async {

@@ -135,6 +135,7 @@ async fn a_full_table_refuses_and_a_flood_of_refusals_is_two_rows() {
         account.deny(Denial {
             service: 1,
             rule: 0,
+            limit: 0,
             customer: 0,
             transport: Transport::Tcp,
             client: opening.client,

@@ -18,6 +18,7 @@ use super::figures::SessionFigures;
 use super::meter::Meter;
 use super::plan::{Decision, PassPlan, RulePlan, ServicePlan};
 use super::thread::DataThread;
+use crate::limits::{Hit, Keys};
 
 /// A client at the door.
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +110,7 @@ impl DataThread {
             return Door::Refused(refusal(arrival, None));
         };
         let no = |rule, reason| {
-            Door::Refused(self.refuse(arrival, service, rule, EndPhase::Policy, reason))
+            Door::Refused(self.refuse(arrival, service, rule, EndPhase::Policy, reason, None))
         };
         let (rule, pass) =
             match plan.decide(service, &seen(arrival.listener, arrival.effective(), facts)) {
@@ -120,6 +121,19 @@ impl DataThread {
                 Decision::Ask(question) => return Door::Asks(question),
             };
         let customer = rule.customer(arrival.effective().ip());
+        let keys = Keys {
+            service: service.name.as_str(),
+            customer: customer.map_or("", |customer| customer.name.as_str()),
+            client: arrival.effective().ip(),
+        };
+        let grant = match shared.limits.admit(&rule.limits, &keys, arrival.at) {
+            Ok(grant) => grant,
+            Err(hit) => {
+                let (phase, reason) = (EndPhase::Policy, hit.reason);
+                let action = self.refuse(arrival, service, Some(rule), phase, reason, Some(&hit));
+                return Door::Refused(action);
+            }
+        };
         let opening = Opening {
             service: service.id,
             rule: rule.id,
@@ -151,7 +165,8 @@ impl DataThread {
                     rule.figures(service, &shared.counters.figures),
                     self.number,
                 );
-                Door::Admitted(admitted, Meter::new(slot, shared.clock, arrival.at, figures))
+                let meter = Meter::new(slot, shared.clock, arrival.at, figures, grant);
+                Door::Admitted(admitted, meter)
             }
             Err(refused) => no(Some(rule), refused.reason),
         }
@@ -167,11 +182,12 @@ impl DataThread {
     ) -> DenyAction {
         let plan = self.shared.plan.load();
         match plan.service(arrival.listener) {
-            Some(service) => self.refuse(arrival, service, None, phase, reason),
+            Some(service) => self.refuse(arrival, service, None, phase, reason, None),
             None => refusal(arrival, None),
         }
     }
 
+    /// `hit`: the limit that refuses, if one does.
     fn refuse(
         &self,
         arrival: &Arrival,
@@ -179,6 +195,7 @@ impl DataThread {
         rule: Option<&Arc<RulePlan>>,
         phase: EndPhase,
         reason: DenyReason,
+        hit: Option<&Hit>,
     ) -> DenyAction {
         let shared = &self.shared;
         count(&shared.counters.denied);
@@ -196,6 +213,7 @@ impl DataThread {
         shared.account.deny(Denial {
             service: service.id,
             rule: rule.map_or(0, |rule| rule.id),
+            limit: hit.map_or(0, |hit| hit.id),
             customer: customer.map_or(0, |customer| customer.id),
             transport: arrival.listener.transport,
             client: arrival.client,
@@ -207,7 +225,7 @@ impl DataThread {
             ts: shared.clock.wall(arrival.at),
         });
         let rule = rule.map(Arc::as_ref);
-        self.log(arrival.at).refused(service, rule, arrival, reason, None);
+        self.log(arrival.at).refused(service, rule, arrival, reason, hit.map(|hit| &*hit.limit));
         action
     }
 

@@ -115,7 +115,12 @@ impl Association {
     }
 
     /// Datagrams from the client that came at `at`.
-    pub(crate) fn up(&self, thread: &DataThread, volley: Volley<'_>, at: Instant) {
+    pub(crate) fn up(&self, thread: &DataThread, mut volley: Volley<'_>, at: Instant) {
+        if self.meter.is_limited() {
+            let passes = |datagram: &[u8]| self.meter.passes(Direction::Up, datagram.len(), at);
+            let dropped = volley.retain(passes);
+            thread.shared.account.datagrams_dropped(dropped as u64);
+        }
         self.received(Direction::Up, volley.left(), at);
         for payload in volley.left() {
             self.proof.heard(payload.len());
@@ -377,8 +382,8 @@ impl Carrier {
                 return false;
             }
         };
-        self.received(association, &batch);
-        let allowed = self.allowed(association, &batch);
+        let passing = self.received(association, &batch);
+        let allowed = self.allowed(association, &batch, passing);
         let mut left = self.send_down(association, &batch, allowed);
         while left != 0 {
             // In a box, since it is rare and would make the task of every association larger.
@@ -392,8 +397,8 @@ impl Carrier {
         drained
     }
 
-    /// Counts a batch of replies.
-    fn received(&self, association: &Association, batch: &Batch) {
+    /// Counts a batch of replies, and gives those that may go on, a bit for each.
+    fn received(&self, association: &Association, batch: &Batch) -> u64 {
         let shared = &self.desk.thread.shared;
         let now = shared.clock.now();
         if let Some(target) = association.target.get() {
@@ -402,17 +407,28 @@ impl Carrier {
         if let Some(place) = association.place.get() {
             place.succeeded();
         }
-        let volley = Volley::of(batch, first_bits(batch.len()));
-        association.received(Direction::Down, volley.left(), now);
+        let meter = &association.meter;
+        let mut passing = first_bits(batch.len());
+        if meter.is_limited() {
+            let passes =
+                |&index: &usize| meter.passes(Direction::Down, batch.payload(index).len(), now);
+            let bits = (0..batch.len()).filter(passes).fold(0, |bits, index| bits | 1 << index);
+            let dropped = (passing & !bits).count_ones();
+            shared.account.datagrams_dropped(dropped.into());
+            passing = bits;
+        }
+        association.received(Direction::Down, Volley::of(batch, passing).left(), now);
+        passing
     }
 
-    /// The replies of a batch that may go to the client, as bits.
-    fn allowed(&self, association: &Association, batch: &Batch) -> u64 {
-        let all = first_bits(batch.len());
-        let Some(ratio) = association.admitted.pass.udp_reply_ratio else { return all };
-        let may_go = |index: &usize| association.proof.allows(batch.payload(*index).len(), ratio);
+    /// Those of the `members` of a batch of replies that may go to the client, as bits.
+    fn allowed(&self, association: &Association, batch: &Batch, members: u64) -> u64 {
+        let Some(ratio) = association.admitted.pass.udp_reply_ratio else { return members };
+        let may_go = |&index: &usize| {
+            members & 1 << index != 0 && association.proof.allows(batch.payload(index).len(), ratio)
+        };
         let allowed = (0..batch.len()).filter(may_go).fold(0, |bits, index| bits | 1 << index);
-        let withheld = (all & !allowed).count_ones() as usize;
+        let withheld = (members & !allowed).count_ones() as usize;
         count_many(&self.desk.thread.shared.counters.udp_replies_withheld, withheld);
         allowed
     }

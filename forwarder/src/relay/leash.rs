@@ -9,12 +9,13 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
-use schemas::vocab::EndReason;
+use schemas::vocab::{EndReason, Timestamp};
 use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::admit::Admitted;
+use crate::limits::Grant;
 
 /// What is known of one session outside its task, and what pulls at it. Clones are of the same.
 #[derive(Debug, Clone)]
@@ -27,15 +28,18 @@ struct Tether {
     last_moved: Cell<Instant>,
     pulled: Cell<Option<EndReason>>,
     task: OnceCell<AbortHandle>,
+    /// What it has of its rule's limits, if those are any.
+    grant: Option<Weak<Grant>>,
 }
 
 impl Leash {
     /// Of a session that begins at `started`.
-    pub(crate) fn new(started: Instant) -> Self {
+    pub(crate) fn new(started: Instant, grant: Option<&Rc<Grant>>) -> Self {
         let tether = Tether {
             last_moved: Cell::new(started),
             pulled: Cell::default(),
             task: OnceCell::new(),
+            grant: grant.map(Rc::downgrade),
         };
         Self { tether: Rc::new(tether) }
     }
@@ -59,6 +63,12 @@ impl Leash {
                 task.abort();
             }
         }
+    }
+
+    /// Whether a quota of the session is used up.
+    fn is_used_up(&self, wall: Timestamp) -> bool {
+        let grant = self.tether.grant.as_ref().and_then(Weak::upgrade);
+        grant.is_some_and(|grant| grant.is_used_up(wall))
     }
 
     /// Why the session was told to end, if it was.
@@ -116,6 +126,16 @@ impl Leashes {
         let held = self.held.borrow();
         let running = held.iter().filter(|(_, held)| held.leash.pulled().is_none());
         running.for_each(|(_, held)| look(&held.session, &held.leash));
+    }
+
+    /// Ends the sessions with a quota that is used up, also those that are silent at the moment.
+    pub(crate) fn end_used_up(&self, wall: Timestamp) {
+        let held = self.held.borrow();
+        for (_, Held { leash, .. }) in held.iter() {
+            if leash.is_used_up(wall) {
+                leash.pull(EndReason::Quota);
+            }
+        }
     }
 
     /// When payload of each session last moved, by number.

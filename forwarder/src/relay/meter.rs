@@ -3,11 +3,12 @@
 use std::cell::{OnceCell, RefCell};
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use forwarder_core::accounting::{Ending, OpenSession, Peers, Traffic};
-use schemas::vocab::{Direction, EgressAddr, PerDirection, TargetAddr};
+use schemas::vocab::{Direction, EgressAddr, EndReason, PerDirection, TargetAddr};
 use schemas::wire::MarkKind;
 
 use super::figures::SessionFigures;
@@ -16,6 +17,7 @@ use super::log::DataLog;
 use super::targets::TargetPlan;
 use crate::capture::SessionCapture;
 use crate::clock::{Clock, micros};
+use crate::limits::{Grant, Passage, UsedUp};
 
 /// What counts, keeps and times one session's payload.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(crate) struct Meter {
     figures: SessionFigures,
     /// `None`: no line is written for each piece of payload.
     data_log: OnceCell<Box<DataLog>>,
+    /// The session's part of its rule's limits.
+    grant: Option<Rc<Grant>>,
 }
 
 impl Meter {
@@ -38,17 +42,11 @@ impl Meter {
         clock: Clock,
         started: Instant,
         figures: SessionFigures,
+        grant: Option<Rc<Grant>>,
     ) -> Self {
-        let capture = RefCell::new(None);
-        Self {
-            account,
-            capture,
-            clock,
-            started,
-            leash: Leash::new(started),
-            figures,
-            data_log: OnceCell::new(),
-        }
+        let (capture, leash) = (RefCell::new(None), Leash::new(started, grant.as_ref()));
+        let data_log = OnceCell::new();
+        Self { account, capture, clock, started, leash, figures, data_log, grant }
     }
 
     /// When the session began.
@@ -56,9 +54,11 @@ impl Meter {
         self.started
     }
 
-    /// When payload was last received or delivered, or the target connected.
+    /// When payload was last received or delivered, or the target connected, or a limit let the
+    /// session go on that had held it back: nobody is idle who is made to wait.
     pub(crate) fn last_moved(&self) -> Instant {
-        self.leash.last_moved()
+        let moved = self.leash.last_moved();
+        self.grant.as_ref().map_or(moved, |grant| moved.max(grant.held_until()))
     }
 
     /// What ends the session from outside, and from here.
@@ -127,8 +127,41 @@ impl Meter {
 
     fn count_received(&self, direction: Direction, bytes: usize, now: Instant) {
         self.leash.moved(now);
-        self.account.received(direction, bytes as u64, self.clock.wall(now));
+        let wall = self.clock.wall(now);
+        if let Some(grant) = &self.grant {
+            grant.received(direction, bytes, wall);
+        }
+        self.account.received(direction, bytes as u64, wall);
         self.log_piece(direction, bytes, now);
+    }
+
+    /// There was room, and nothing was received.
+    pub(crate) fn received_nothing(&self, direction: Direction) {
+        if let Some(grant) = &self.grant {
+            grant.received(direction, 0, self.clock.wall(self.clock.now()));
+        }
+    }
+
+    /// Whether payload is limited.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.grant.is_some()
+    }
+
+    /// Whether a datagram that came from the sender of `direction` at `at` may go on. One that may
+    /// not is dropped, as if it had not come.
+    pub(crate) fn passes(&self, direction: Direction, bytes: usize, at: Instant) -> bool {
+        let Some(grant) = &self.grant else { return true };
+        match grant.pass(direction, bytes, at, self.clock.wall(at)) {
+            Passage::Passes => true,
+            Passage::Dropped => {
+                self.leash.moved(at);
+                false
+            }
+            Passage::UsedUp => {
+                self.leash.pull(EndReason::Quota);
+                false
+            }
+        }
     }
 
     /// Whether payload may go through a pipe.
@@ -139,9 +172,17 @@ impl Meter {
     /// Ready when payload of `direction` may be received, with how many bytes: at once and without
     /// end, unless a rule limits bandwidth, or says that a capture that is behind slows its sessions.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<usize> {
-        match &mut *self.capture.borrow_mut() {
-            Some(capture) => capture.poll_room(direction, cx).map(|()| usize::MAX),
-            None => Poll::Ready(usize::MAX),
+        if let Some(capture) = &mut *self.capture.borrow_mut() {
+            ready!(capture.poll_room(direction, cx));
+        }
+        let Some(grant) = &self.grant else { return Poll::Ready(usize::MAX) };
+        let now = self.clock.now();
+        match ready!(grant.poll_room(cx, direction, now, self.clock.wall(now))) {
+            Ok(bytes) => Poll::Ready(usize::try_from(bytes).unwrap_or(usize::MAX)),
+            Err(UsedUp) => {
+                self.leash.pull(EndReason::Quota);
+                Poll::Pending
+            }
         }
     }
 

@@ -58,6 +58,7 @@ use crate::capture::CaptureLane;
 use crate::clock::Clock;
 use crate::dial;
 use crate::health::Registry;
+use crate::limits::Limits;
 use crate::listener::{BindError, Bound, Group, Opened};
 use crate::names::Names;
 
@@ -68,7 +69,7 @@ pub use leash::Selection;
 pub use plan::NamesFull;
 pub use rejudge::Rejudged;
 
-use plan::Plan;
+use plan::{Lasting, Plan};
 use thread::{Order, ThreadHandle};
 
 pub(crate) use counters::count;
@@ -125,6 +126,7 @@ pub(crate) struct Shared {
     pub(crate) names: Names,
     pub(crate) counters: Arc<Counters>,
     pub(crate) targets: Arc<Registry>,
+    pub(crate) limits: Arc<Limits>,
 }
 
 /// Why relaying cannot begin, or cannot go on with another configuration.
@@ -172,11 +174,14 @@ impl Relay {
         let Bindings { mut groups, threads } = bindings;
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
         let counters = Arc::new(Counters::new(threads));
+        let limits = Arc::new(Limits::open(&config.recorder.spool, clock));
         let name_id = |name: &str| account.name_id(name);
         let book = names.directory().book.clone();
         let targets = Arc::new(Registry::new(clock.now()));
-        let plan = Plan::new(config, &book, &bound, &counters, &targets, name_id)?;
+        let lasting = Lasting { counters: &counters, targets: &targets, limits: &limits };
+        let plan = Plan::new(config, &book, &bound, &lasting, name_id)?;
         targets.put_in_force(&plan.known);
+        limits.put_in_force(config);
         let held = threads * (groups.len() + DESCRIPTORS_PER_THREAD);
         let descriptors = Descriptors::raise_limit(held);
         names.take_from(descriptors);
@@ -191,6 +196,7 @@ impl Relay {
             names,
             counters,
             targets,
+            limits,
         });
         let threads = (0..threads)
             .map(|number| ThreadHandle::spawn(number, Arc::clone(&shared), share(&mut groups)))
@@ -213,10 +219,12 @@ impl Relay {
         bound.retain(|bound| !dropped.contains(&bound.listener));
         bound.extend(groups.iter().map(Group::bound));
         let name_id = |name: &str| self.shared.account.name_id(name);
-        let Shared { counters, targets, names, .. } = &*self.shared;
+        let Shared { counters, targets, limits, names, .. } = &*self.shared;
         let book = names.directory().book.clone();
-        let plan = Plan::new(config, &book, &bound, counters, targets, name_id)?;
+        let lasting = Lasting { counters, targets, limits };
+        let plan = Plan::new(config, &book, &bound, &lasting, name_id)?;
         targets.put_in_force(&plan.known);
+        limits.put_in_force(config);
         self.shared.plan.store(Arc::new(plan));
         self.bound = bound;
         self.book = book;
@@ -258,6 +266,11 @@ impl Relay {
     /// What is known of the targets.
     pub fn targets(&self) -> &Arc<Registry> {
         &self.shared.targets
+    }
+
+    /// The limits that sessions share.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.shared.limits
     }
 
     /// What was counted besides sessions.

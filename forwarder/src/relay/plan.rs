@@ -17,6 +17,7 @@ use super::figures::{Figures, RuleFigures, ServiceCounts};
 use super::targets::{Lister, Way};
 use crate::dial;
 use crate::health::{Known, Registry};
+use crate::limits::{Limits, RuleLimits};
 use crate::listener::Bound;
 
 /// The counter table's name area has no room for the names of this configuration.
@@ -77,6 +78,7 @@ pub(crate) struct RulePlan {
     pub(crate) rule: Rule,
     pub(crate) id: u32,
     pub(crate) counters: Arc<Tally>,
+    pub(crate) limits: RuleLimits,
     billing: Billing,
     /// Made when it first decides about somebody: most pairs of service and rule never do.
     figures: OnceLock<Arc<RuleFigures>>,
@@ -99,6 +101,14 @@ pub(crate) struct PassPlan {
     pub(crate) way: Way,
 }
 
+/// What outlives a configuration and is known to those after it by its names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lasting<'a> {
+    pub(crate) counters: &'a Counters,
+    pub(crate) targets: &'a Registry,
+    pub(crate) limits: &'a Limits,
+}
+
 impl Plan {
     /// The plan of a configuration whose listeners are bound. `name_id` registers a name.
     ///
@@ -108,8 +118,7 @@ impl Plan {
         config: &Config,
         book: &Book,
         bound: &[Bound],
-        counters: &Counters,
-        registry: &Registry,
+        lasting: &Lasting<'_>,
         name_id: impl Fn(&str) -> Option<u32>,
     ) -> Result<Self, NamesFull> {
         let name_id = |name: &str| name_id(name).ok_or_else(|| NamesFull { name: name.to_owned() });
@@ -117,19 +126,19 @@ impl Plan {
         let mut billings = Billings::default();
         let (mut services, mut known) = (HashMap::new(), Vec::new());
         for (index, service) in config.services.iter().enumerate() {
-            let mut lister = Lister::new(registry, service, bound, &mut known, name_id)?;
+            let mut lister = Lister::new(lasting.targets, service, bound, &mut known, name_id)?;
             let rules = config.rules_of(index).iter().map(|&rule| {
                 let rule_of = &config.rules[rule];
                 let billing = billings.of_rule(rule_of.customer.as_ref(), name_id)?;
                 let way = lister.of_rule(rule_of)?;
-                let plan = RulePlan::new(rule_of, service, way, billing, &tcp, counters, name_id)?;
+                let plan = RulePlan::new(rule_of, service, way, billing, &tcp, lasting, name_id)?;
                 Ok((rule, Arc::new(plan)))
             });
             let plan = Arc::new(ServicePlan {
                 name: service.name.clone(),
                 id: name_id(service.name.as_str())?,
-                counters: counters.service(&service.name),
-                figures: counters.figures.service(&service.name),
+                counters: lasting.counters.service(&service.name),
+                figures: lasting.counters.figures.service(&service.name),
                 proxies: service.proxy_accept.clone(),
                 max_udp_sessions: service.max_udp_sessions,
                 index,
@@ -212,7 +221,7 @@ impl RulePlan {
         way: Way,
         billing: Billing,
         tcp: &Arc<Tcp>,
-        counters: &Counters,
+        lasting: &Lasting<'_>,
         name_id: impl Fn(&str) -> Result<u32, NamesFull>,
     ) -> Result<Self, NamesFull> {
         let pass = match &rule.action {
@@ -231,7 +240,7 @@ impl RulePlan {
                 way,
             })),
         };
-        let (id, counters) = (name_id(rule.name.as_str())?, counters.rule(&rule.name));
+        let (id, counters) = (name_id(rule.name.as_str())?, lasting.counters.rule(&rule.name));
         let own = match &rule.action {
             Action::Pass(pass) => pass.targets.first(),
             Action::Block => None,
@@ -240,6 +249,7 @@ impl RulePlan {
             rule: rule.clone(),
             id,
             counters,
+            limits: lasting.limits.of_rule(rule, name_id)?,
             billing,
             figures: OnceLock::new(),
             intended: own.or(service.targets.first()).cloned(),

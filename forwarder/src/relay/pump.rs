@@ -194,6 +194,7 @@ impl Pump {
             return Ok(Outcome::Received { bytes, drained: read.is_err() });
         }
         side.thread.buffers.put(buffer);
+        side.meter.received_nothing(self.direction);
         if asked {
             self.silence = Silence::Sure;
         }
@@ -268,6 +269,9 @@ impl Pump {
                 side.from.try_io(Interest::READABLE, || pipe.fill(side.from, room))
             }
         };
+        if !matches!(filled, Ok(1..)) {
+            side.meter.received_nothing(self.direction);
+        }
         match filled {
             Ok(0) => Ok(Outcome::Ended),
             Ok(bytes) => {

@@ -12,7 +12,7 @@ use forwarder_core::matching::{Fact, ReverseNames};
 use schemas::vocab::Transport;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -23,7 +23,7 @@ use super::leash::Leashes;
 use super::log::{Log, LogBudgets};
 use super::pipes::Pipes;
 use super::preread::Porch;
-use super::ticks::Ticks;
+use super::ticks::{TICK, Ticks};
 use super::waiting::Room;
 use crate::capture::Inlet;
 use crate::dial;
@@ -244,6 +244,7 @@ impl Listeners<'_> {
 async fn serve(thread: Rc<DataThread>, opened: Vec<Opened>, mut inbox: mpsc::Receiver<Order>) {
     let mut beat = JoinSet::new();
     beat.spawn_local(Rc::clone(&thread.ticks).run());
+    beat.spawn_local(end_used_up(Rc::clone(&thread)));
     let mut listeners =
         Listeners { thread: &thread, closing: HashMap::new(), tasks: JoinSet::new() };
     for opened in opened {
@@ -287,6 +288,17 @@ async fn serve(thread: Rc<DataThread>, opened: Vec<Opened>, mut inbox: mpsc::Rec
                 Some(Order::Listen { .. }) => {}
                 None => return,
             },
+        }
+    }
+}
+
+/// Ends sessions soon after others have used up their quota, for as long as the thread runs.
+async fn end_used_up(thread: Rc<DataThread>) {
+    loop {
+        sleep(TICK).await;
+        let shared = &thread.shared;
+        if shared.limits.has_quotas() {
+            thread.leashes.end_used_up(shared.clock.wall(shared.clock.now()));
         }
     }
 }

@@ -84,6 +84,20 @@ impl<'a> Volley<'a> {
         &self.payloads[self.next..self.end]
     }
 
+    /// Passes over what is left except those that `keep` says of, in order, and says how many it
+    /// does not.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&[u8]) -> bool) -> usize {
+        let (mut kept, end) = (self.next, self.end);
+        for index in self.next..end {
+            if keep(&self.payloads[index]) {
+                self.payloads.swap(kept, index);
+                kept += 1;
+            }
+        }
+        self.end = kept;
+        end - kept
+    }
+
     /// Sends what is left. `delivered` gets the number and the bytes of what the kernel took, soon
     /// after it did. What it will not take for another reason than want of room is counted and
     /// passed over.

@@ -138,6 +138,7 @@ fn denial(name: u32, client: u32) -> Denial {
     Denial {
         service: name,
         rule: name,
+        limit: 0,
         customer: name,
         transport: Transport::Udp,
         client: ClientAddr::new((ip, 65535).into()),

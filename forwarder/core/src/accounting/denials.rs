@@ -1,6 +1,6 @@
 //! Refused attempts on their way to rows of `denied`.
 //!
-//! The first refusal of a (service, rule, reason, client) in a slot becomes a row at the next poll,
+//! The first refusal of a (service, rule, limit, reason, client) in a slot becomes a row at the next poll,
 //! so that it is seen at once and survives a kill; its repeats become one row at the slot's edge.
 
 use std::collections::BTreeMap;
@@ -14,14 +14,15 @@ use super::names;
 use super::session::Denial;
 use super::slot::int;
 
-/// Clients told apart per slot. Beyond it, refusals are counted per service, rule and reason, with
-/// the client NULL.
+/// Clients told apart per slot. Beyond it, refusals are counted per service, rule, limit and
+/// reason, with the client NULL.
 const MAX_CLIENTS: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     service: u32,
     rule: u32,
+    limit: u32,
     reason: DenyReason,
     client: Option<IpAddr>,
 }
@@ -49,6 +50,7 @@ impl DenialBook {
         let exact = Key {
             service: denial.service,
             rule: denial.rule,
+            limit: denial.limit,
             reason: denial.reason,
             client: Some(denial.client.ip()),
         };
@@ -107,6 +109,7 @@ fn row(table: Words<'_>, key: Key, tally: Tally) -> table::Denied {
         ts_last: tally.last_ts,
         service: names::name(table, key.service),
         rule: names::optional_name(table, key.rule),
+        limit: names::optional_name(table, key.limit),
         customer: names::optional_name(table, tally.first.customer),
         transport: tally.first.transport.as_str().to_owned(),
         client_ip: key.client.map(|ip| ip.to_string()),

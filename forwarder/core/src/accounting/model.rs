@@ -256,6 +256,7 @@ impl World {
         self.ledger.as_mut().unwrap().deny(Denial {
             service: 1,
             rule: 0,
+            limit: 0,
             customer: 0,
             transport: Transport::Tcp,
             client: ClientAddr::new(client),

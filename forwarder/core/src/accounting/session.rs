@@ -74,6 +74,8 @@ pub struct Denial {
     pub service: u32,
     /// Id of the name of the rule that refused; 0: none did.
     pub rule: u32,
+    /// Id of the name of the limit that refused, as in `client/24 sessions`; 0: none did.
+    pub limit: u32,
     /// Id of the name of that rule's customer; 0: none.
     pub customer: u32,
     /// TCP or UDP.

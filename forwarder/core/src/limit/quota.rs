@@ -60,6 +60,11 @@ impl<'a> QuotaCell<'a> {
         Self { words, turning: Mutex::new(()) }
     }
 
+    /// The words it is kept in.
+    pub fn words(&self) -> &'a [AtomicU64; CELL_WORDS] {
+        self.words
+    }
+
     /// Whose it is; `None`: it is empty.
     pub fn identity(&self) -> Option<Identity> {
         let first = self.load(0);

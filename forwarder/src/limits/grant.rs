@@ -1,0 +1,290 @@
+//! A session's part of the limits of its rule.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use forwarder_core::config::Every;
+use forwarder_core::limit::{Pace, Period, QuotaTerms, Share, Turn, left};
+use schemas::vocab::{Direction, PerDirection, Timestamp};
+use tokio::time::{Sleep, sleep_until};
+
+use super::Inside;
+use super::group::{Entry, Group, Of};
+
+/// A session's places, and what it has booked. Its places are free when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    seats: Box<[Seat]>,
+    inside: Arc<Inside>,
+    waits: PerDirection<RefCell<Wait>>,
+    /// Until when it was last held back.
+    held_until: Cell<Instant>,
+}
+
+/// A quota of the session is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UsedUp;
+
+/// What becomes of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passage {
+    /// It goes on.
+    Passes,
+    /// It is over a bandwidth, and dropped.
+    Dropped,
+    /// A quota is used up: it is dropped, and the session ends.
+    UsedUp,
+}
+
+/// A place among those who share.
+#[derive(Debug)]
+struct Seat {
+    group: Arc<Group>,
+    entry: Arc<Entry>,
+    /// What it took as datagrams of a direction's own bandwidth.
+    own: PerDirection<Cell<Share>>,
+    /// And of the one for both directions.
+    both: Cell<Share>,
+    /// The day and the month that it last was, so that calendars are asked once for each.
+    periods: [Cell<Option<Period>>; 2],
+}
+
+/// The wait of one direction of a stream for its turn.
+#[derive(Debug, Default)]
+struct Wait {
+    /// By seat.
+    turns: Vec<(usize, Of, Turn)>,
+    bytes: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Grant {
+    /// The grant of a session that has come through the doors of these entries.
+    pub(super) fn new(
+        places: impl Iterator<Item = (Arc<Group>, Arc<Entry>)>,
+        inside: Arc<Inside>,
+        now: Instant,
+    ) -> Self {
+        let seats = places.map(|(group, entry)| Seat::new(group, entry)).collect();
+        Self { seats, inside, waits: PerDirection::default(), held_until: Cell::new(now) }
+    }
+
+    /// Until when the session was last held back; in the future: it is now.
+    pub(crate) fn held_until(&self) -> Instant {
+        self.held_until.get()
+    }
+
+    /// Ready with how many bytes of a stream may be received now, at least one. What comes of it
+    /// is to be told by [`Grant::received`].
+    ///
+    /// # Errors
+    /// A quota is used up.
+    pub(crate) fn poll_room(
+        &self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Poll<Result<u64, UsedUp>> {
+        let left = self.left(direction, wall);
+        if left == 0 {
+            return Poll::Ready(Err(UsedUp));
+        }
+        let mut wait = self.waits[direction].borrow_mut();
+        if wait.turns.is_empty() {
+            self.book(&mut wait, direction, left, now);
+        }
+        let Some(at) = wait.turns.iter().map(|(_, _, turn)| turn.at).max() else {
+            return Poll::Ready(Ok(left));
+        };
+        if at > now {
+            if wait.timer.is_none() {
+                self.inside.counters.held_back.fetch_add(1, Ordering::Relaxed);
+            }
+            let timer = wait.timer.get_or_insert_with(|| Box::pin(sleep_until(at.into())));
+            if timer.deadline() != at.into() {
+                timer.as_mut().reset(at.into());
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                self.held_until.set(at.max(self.held_until.get()));
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(wait.bytes.min(left)))
+    }
+
+    fn book(&self, wait: &mut Wait, direction: Direction, left: u64, now: Instant) {
+        let terms: Vec<_> = self.seats.iter().map(|seat| seat.group.terms()).collect();
+        let each = || {
+            let seats = self.seats.iter().zip(&terms).enumerate();
+            seats.flat_map(|(index, (seat, terms))| {
+                let lanes = seat.entry.lanes(terms, direction);
+                lanes.map(move |(of, lane, pace)| (index, of, lane, pace, seat.entry.sessions()))
+            })
+        };
+        let turns = each().map(|(_, _, lane, pace, all)| lane.bucket.turn_bytes(pace, all));
+        let Some(bytes) = turns.min() else { return };
+        wait.bytes = bytes.min(left);
+        wait.turns.extend(each().map(|(index, of, lane, pace, all)| {
+            (index, of, lane.bucket.book(pace, wait.bytes, all, now))
+        }));
+    }
+
+    /// So many bytes of a stream were received, or none though there was room.
+    pub(crate) fn received(&self, direction: Direction, bytes: usize, wall: Timestamp) {
+        let mut wait = self.waits[direction].borrow_mut();
+        let bytes = bytes as u64;
+        for (index, of, turn) in wait.turns.drain(..) {
+            let lane = self.seats[index].entry.lane(of, direction);
+            lane.bucket.settle(turn, bytes);
+        }
+        drop(wait);
+        if bytes > 0 {
+            self.charge(direction, bytes, wall);
+        }
+    }
+
+    /// Whether a datagram from the sender of `direction` goes on; one that does is paid for.
+    pub(crate) fn pass(
+        &self,
+        direction: Direction,
+        bytes: usize,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Passage {
+        if self.left(direction, wall) == 0 {
+            self.dropped(self.seats.len());
+            return Passage::UsedUp;
+        }
+        let bytes = bytes as u64;
+        if let Err(refuses) = self.take(direction, bytes, now) {
+            self.dropped(refuses);
+            return Passage::Dropped;
+        }
+        self.charge(direction, bytes, wall);
+        Passage::Passes
+    }
+
+    /// Takes from every bandwidth or from none; then from which seat nothing could be taken.
+    fn take(&self, direction: Direction, bytes: u64, now: Instant) -> Result<(), usize> {
+        for (index, seat) in self.seats.iter().enumerate() {
+            let terms = seat.group.terms();
+            for (of, _, pace) in seat.entry.lanes(&terms, direction) {
+                if !seat.take(of, direction, pace, bytes, now) {
+                    self.give_back(index, of, direction, bytes);
+                    return Err(index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what was taken before `last` of the seat at `index` refused.
+    fn give_back(&self, index: usize, last: Of, direction: Direction, bytes: u64) {
+        for (nth, seat) in self.seats[..=index].iter().enumerate() {
+            let terms = seat.group.terms();
+            for (of, lane, pace) in seat.entry.lanes(&terms, direction) {
+                if nth == index && of == last {
+                    return;
+                }
+                lane.bucket.give_back(pace, bytes);
+            }
+        }
+    }
+
+    fn dropped(&self, seat: usize) {
+        self.inside.counters.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
+        // Of a quota: every sharer's, since it is not worth finding out whose.
+        let seats = self.seats.get(seat).map_or(&self.seats[..], std::slice::from_ref);
+        seats.iter().for_each(|seat| {
+            seat.entry.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+
+    /// What the quotas leave, in bytes.
+    fn left(&self, direction: Direction, wall: Timestamp) -> u64 {
+        self.seats.iter().map(|seat| seat.left(direction, wall)).min().unwrap_or(u64::MAX)
+    }
+
+    /// Whether a quota of the session is used up.
+    pub(crate) fn is_used_up(&self, wall: Timestamp) -> bool {
+        Direction::BOTH.iter().any(|&direction| self.left(direction, wall) == 0)
+    }
+
+    fn charge(&self, direction: Direction, bytes: u64, wall: Timestamp) {
+        for seat in &self.seats {
+            for of in [Of::Own, Of::Both] {
+                seat.entry.lane(of, direction).moved.fetch_add(bytes, Ordering::Relaxed);
+            }
+            let terms = seat.group.terms();
+            for quota in &terms.quotas {
+                if let Some(cell) = seat.entry.cell(quota.every()) {
+                    cell.charge(seat.period(quota, wall).label, direction, bytes);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        for direction in Direction::BOTH {
+            let wait = self.waits[direction].get_mut();
+            for (index, of, turn) in wait.turns.drain(..) {
+                self.seats[index].entry.lane(of, direction).bucket.settle(turn, 0);
+            }
+        }
+        self.seats.iter().for_each(|seat| seat.entry.leave());
+    }
+}
+
+impl Seat {
+    fn new(group: Arc<Group>, entry: Arc<Entry>) -> Self {
+        entry.entered();
+        let (own, both) = (PerDirection::default(), Cell::default());
+        Self { group, entry, own, both, periods: Default::default() }
+    }
+
+    fn take(&self, of: Of, direction: Direction, pace: Pace, bytes: u64, now: Instant) -> bool {
+        let lane = self.entry.lane(of, direction);
+        let share = match of {
+            Of::Own => &self.own[direction],
+            Of::Both => &self.both,
+        };
+        let mut own = share.get();
+        let waiting = lane.bucket.waiting();
+        let is_free = waiting == 0 && lane.bucket.is_relaxed(pace, now);
+        let is_owed = lane.shares.has_left(&mut own, pace, waiting, now);
+        let takes = (is_free || is_owed) && lane.bucket.take(pace, bytes, is_owed, now);
+        if takes && !is_free {
+            own.took(bytes);
+        }
+        share.set(own);
+        takes
+    }
+
+    fn left(&self, direction: Direction, wall: Timestamp) -> u64 {
+        let terms = self.group.terms();
+        let quotas = terms.quotas.iter();
+        let left = quotas.map(|quota| {
+            left(&quota.quota, self.entry.used(quota, &self.period(quota, wall)), direction)
+        });
+        left.min().unwrap_or(u64::MAX)
+    }
+
+    fn period(&self, quota: &QuotaTerms, wall: Timestamp) -> Period {
+        let known = &self.periods[usize::from(quota.every() == Every::Month)];
+        match known.get() {
+            Some(period) if period.contains(wall) => period,
+            Some(_) | None => {
+                let period = Period::of(quota.every(), &quota.zone, wall);
+                known.set(Some(period));
+                period
+            }
+        }
+    }
+}
