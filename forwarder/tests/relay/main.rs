@@ -12,6 +12,7 @@ mod dns;
 mod ended;
 mod guards;
 mod intake;
+mod limits;
 mod modes;
 mod names;
 mod peers;

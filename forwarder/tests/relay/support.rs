@@ -164,6 +164,16 @@ impl Scene {
         self.relay.counters()
     }
 
+    /// How far everybody is with the limits, at most so many.
+    pub(crate) fn limits(&self, most: usize) -> Vec<forwarder::limits::LimitUse> {
+        self.relay.limits().snapshot(most).0
+    }
+
+    /// What limits count.
+    pub(crate) fn limit_counters(&self) -> &forwarder::limits::Counters {
+        self.relay.limits().counters()
+    }
+
     /// Waits until every TCP session has ended, stops, and gives every row of the account.
     pub(crate) fn finish(self) -> Rows {
         self.finish_within(DEADLINE)
