@@ -135,22 +135,47 @@ pub(crate) fn udp(
     target: SocketAddr,
     source: Option<IpAddr>,
 ) -> Result<AsyncFd<Socket>, DialFailure> {
-    let connect = || -> io::Result<AsyncFd<Socket>> {
-        let socket = Socket::new(
-            Domain::for_address(target),
-            Type::DGRAM.nonblocking(),
-            Some(Protocol::UDP),
-        )?;
-        forwarder_sys::option::allow_fragments(&socket, target.ip())?;
-        enlarge_receive_buffer(&socket, UDP_RECEIVE_BUFFER)?;
-        if let Some(source) = source {
-            forwarder_sys::option::choose_port_when_connecting(&socket)?;
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-        }
-        socket.connect(&target.into())?;
+    let connect = || watch(udp_connected(target, source)?, ANSWERS);
+    connect().map_err(|error| failure(&error))
+}
+
+/// A socket that takes datagrams from anyone. Its address is the one that the target sees. The
+/// kernel does not tell it of ICMP errors, since it does not know to whom it talks.
+///
+/// # Errors
+/// Why the target cannot be reached.
+pub(crate) fn udp_from_anyone(
+    target: SocketAddr,
+    source: Option<IpAddr>,
+) -> Result<AsyncFd<Socket>, DialFailure> {
+    let bind = || -> io::Result<AsyncFd<Socket>> {
+        // What routes say about the way to the target is found out by another socket.
+        let own = udp_connected(target, source)?.local_addr()?.as_socket();
+        let mut own = own.ok_or(Errno::AFNOSUPPORT)?;
+        own.set_port(0);
+        let socket = udp_socket(target)?;
+        socket.bind(&own.into())?;
         watch(socket, ANSWERS)
     };
-    connect().map_err(|error| failure(&error))
+    bind().map_err(|error| failure(&error))
+}
+
+fn udp_connected(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
+    let socket = udp_socket(target)?;
+    if let Some(source) = source {
+        forwarder_sys::option::choose_port_when_connecting(&socket)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    socket.connect(&target.into())?;
+    Ok(socket)
+}
+
+fn udp_socket(target: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::DGRAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::UDP))?;
+    forwarder_sys::option::allow_fragments(&socket, target.ip())?;
+    enlarge_receive_buffer(&socket, UDP_RECEIVE_BUFFER)?;
+    Ok(socket)
 }
 
 /// Asks for room to receive. Beyond the system's limit only a privileged process may go; others get

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use forwarder_core::accounting::Ending;
-use forwarder_core::config::Host;
+use forwarder_core::config::{Host, UdpReplies};
 use forwarder_core::session::DialFailure;
 use forwarder_core::target::{Next, Place, Pool, Walk};
 use forwarder_sys::datagram::{BATCH, Batch, Destination};
@@ -147,7 +147,11 @@ impl Association {
     fn send_up(&self, thread: &DataThread, target: &AsyncFd<Socket>, mut volley: Volley<'_>) {
         let counters = &thread.shared.counters;
         let delivered = |count, bytes| self.meter.delivered_datagrams(Direction::Up, count, bytes);
-        let (to, offload) = (Destination::connected(), &self.offload.up);
+        let offload = &self.offload.up;
+        let to = match (self.admitted.pass.udp_replies, self.target_address.get()) {
+            (UdpReplies::Any, Some(target)) => Destination::new(target.get(), None),
+            (UdpReplies::Any | UdpReplies::Target, _) => Destination::connected(),
+        };
         let sent = volley.send(target.get_ref(), &to, offload, counters, delivered);
         if volley.met_refusal() {
             self.not_there(thread);
@@ -265,7 +269,11 @@ impl Association {
             return Err(DialFailure::Loop);
         }
         let source = self.admitted.pass.way.source;
-        let socket = dial::udp(address, source.towards(address.ip(), self.admitted.listen.ip())?)?;
+        let source = source.towards(address.ip(), self.admitted.listen.ip())?;
+        let socket = match self.admitted.pass.udp_replies {
+            UdpReplies::Target => dial::udp(address, source)?,
+            UdpReplies::Any => dial::udp_from_anyone(target.get(), source)?,
+        };
         if let Some(egress) = socket.get_ref().local_addr().ok().and_then(|own| own.as_socket()) {
             self.egress.set(Some(EgressAddr::new(egress)));
             self.meter.connected(EgressAddr::new(egress), thread.shared.clock.now());
@@ -404,7 +412,10 @@ impl Carrier {
         if let Some(target) = association.target.get() {
             association.drops.look(target.get_ref(), now, &shared.account);
         }
-        if let Some(place) = association.place.get() {
+        // What comes from anyone says nothing about the target.
+        if let (UdpReplies::Target, Some(place)) =
+            (association.admitted.pass.udp_replies, association.place.get())
+        {
             place.succeeded();
         }
         let meter = &association.meter;

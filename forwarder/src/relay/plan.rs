@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use forwarder_core::config::{
     Action, CaptureMode, Config, Listener, ProxyAccept, ProxySend, ProxyVersion, Rule, Service,
-    Target, Tcp, Timeouts, WhenBehind,
+    Target, Tcp, Timeouts, UdpReplies, WhenBehind,
 };
 use forwarder_core::matching::{Book, Client, Matcher, Question, Verdict};
 use schemas::vocab::{ServiceName, Transport};
@@ -93,6 +93,7 @@ pub(crate) struct RulePlan {
 pub(crate) struct PassPlan {
     pub(crate) capture: CaptureMode,
     pub(crate) when_behind: WhenBehind,
+    pub(crate) udp_replies: UdpReplies,
     pub(crate) udp_reply_ratio: Option<u64>,
     pub(crate) timeouts: Timeouts,
     pub(crate) tcp: Arc<Tcp>,
@@ -229,6 +230,7 @@ impl RulePlan {
             Action::Pass(pass) => Some(Arc::new(PassPlan {
                 capture: pass.capture,
                 when_behind: pass.capture_when_behind,
+                udp_replies: pass.udp_replies,
                 udp_reply_ratio: pass.udp_reply_ratio,
                 timeouts: pass.timeouts,
                 tcp: Arc::clone(tcp),

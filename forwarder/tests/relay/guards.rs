@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forwarder_core::config::{Action, Config, Pass};
+use forwarder_core::config::{Action, Config, Pass, UdpReplies};
 use schemas::vocab::Transport::Udp;
 
 use crate::support::*;
@@ -96,4 +96,66 @@ fn without_a_ratio_a_client_gets_whatever_the_target_sends() {
         target.send_to(&[7; 60_000], relay).unwrap();
         assert_eq!(client.recv(&mut buffer).unwrap(), 60_000);
     }
+}
+
+#[test]
+fn only_the_targets_datagrams_are_replies_unless_a_rule_says_anyones() {
+    for (anyone, expected) in
+        [(false, &[b"target" as &[u8]][..]), (true, &[b"stranger", b"target"])]
+    {
+        let (target, stranger) = (udp_socket(ANY), udp_socket("127.0.0.9:0"));
+        let text = one_service(Udp, &[target.local_addr().unwrap()]);
+        let scene = start(&text, |config| {
+            pass_of(config).udp_replies = if anyone { UdpReplies::Any } else { UdpReplies::Target };
+        });
+        let client = udp_client(ANY, scene.address(0));
+        let mut buffer = [0; 64];
+        client.send(b"question").unwrap();
+        let (len, relay) = target.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..len], b"question");
+        stranger.send_to(b"stranger", relay).unwrap();
+        target.send_to(b"target", relay).unwrap();
+        for reply in expected {
+            let len = client.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..len], *reply);
+        }
+        let rows = scene.finish();
+        let [session] = &rows.sessions[..] else { panic!("{rows:?}") };
+        assert_eq!(session.datagrams_down, expected.len() as i64);
+        let egress = (session.egress_ip.as_deref(), session.egress_port.map(i64::from));
+        assert_eq!(egress, (Some("127.0.0.1"), Some(i64::from(relay.port()))));
+    }
+}
+
+#[test]
+fn datagrams_of_every_size_cross_a_socket_that_is_open_to_anyone() {
+    let target = udp_socket(ANY);
+    let text = one_service(Udp, &[target.local_addr().unwrap()]);
+    let scene = start(&text, |config| pass_of(config).udp_replies = UdpReplies::Any);
+    let client = udp_client(ANY, scene.address(0));
+    let mut buffer = vec![0; 70_000];
+    for size in [0, 1, 1400, 60_000] {
+        for number in 0..20_u8 {
+            client.send(&vec![number; size]).unwrap();
+            let (len, relay) = target.recv_from(&mut buffer).unwrap();
+            assert!(buffer[..len] == vec![number; size]);
+            target.send_to(&buffer[..len], relay).unwrap();
+            let len = client.recv(&mut buffer).unwrap();
+            assert!(buffer[..len] == vec![number; size]);
+        }
+    }
+    assert_eq!(scene.finish().sessions.len(), 1);
+}
+
+#[test]
+fn an_ipv6_target_may_be_answered_for_by_anyone() {
+    let (target, stranger) = (udp_socket("[::1]:0"), udp_socket("[::1]:0"));
+    let text = one_service(Udp, &[target.local_addr().unwrap()]);
+    let scene = start(&text, |config| pass_of(config).udp_replies = UdpReplies::Any);
+    let client = udp_client(ANY, scene.address(0));
+    let mut buffer = [0; 64];
+    client.send(b"question").unwrap();
+    let (_, relay) = target.recv_from(&mut buffer).unwrap();
+    stranger.send_to(b"stranger", relay).unwrap();
+    assert_eq!(client.recv(&mut buffer).unwrap(), 8);
 }
