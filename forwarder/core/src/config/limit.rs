@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemas::config::{show_bandwidth, show_rate, show_size};
+
 /// One limit of a rule. At least one of its parts is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
@@ -110,4 +112,51 @@ impl fmt::Display for Every {
             Self::Month => "month",
         })
     }
+}
+
+impl fmt::Display for Limit {
+    /// For people: `client: 20 sessions, 5/s new sessions`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sessions = self.sessions.map(|most| format!("{most} sessions"));
+        let new = self.new_sessions.map(|rate| format!("{rate} new sessions"));
+        let bandwidth = self.bandwidth.as_ref().map(ToString::to_string);
+        let quota = self.quota.as_ref().map(ToString::to_string);
+        let parts: Vec<String> = [sessions, new, bandwidth, quota].into_iter().flatten().collect();
+        write!(f, "{}: {}", self.per, parts.join(", "))
+    }
+}
+
+impl fmt::Display for Rate {
+    /// As the file has it: `100/10s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&show_rate(self.count, self.per))
+    }
+}
+
+impl fmt::Display for Bandwidth {
+    /// For people: `80 Mbit/s up, 100 Mbit/s down, burst 1 MiB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = ways(self.up_bps, self.down_bps, self.both_bps, show_bandwidth);
+        parts.extend(self.burst_bytes.map(|bytes| format!("burst {}", show_size(bytes))));
+        f.write_str(&parts.join(", "))
+    }
+}
+
+impl fmt::Display for Quota {
+    /// For people: `100 GB both every month (Europe/Berlin)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = ways(self.up_bytes, self.down_bytes, self.both_bytes, show_size);
+        write!(f, "{} every {} ({})", parts.join(", "), self.every, self.tz)
+    }
+}
+
+fn ways(
+    up: Option<u64>,
+    down: Option<u64>,
+    both: Option<u64>,
+    show: impl Fn(u64) -> String,
+) -> Vec<String> {
+    let ways = [(up, "up"), (down, "down"), (both, "both")];
+    let shown = |(most, way): (Option<u64>, &str)| Some(format!("{} {way}", show(most?)));
+    ways.into_iter().filter_map(shown).collect()
 }

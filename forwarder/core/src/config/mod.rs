@@ -15,6 +15,7 @@ mod files;
 mod keys;
 mod leaf;
 mod limit;
+mod needs;
 mod observe;
 mod origin;
 mod raw;
@@ -34,6 +35,7 @@ use std::time::Duration;
 pub use files::{MAX_FILE_NETWORKS, files_of};
 pub use keys::{KEYS, LATER};
 pub use limit::{Bandwidth, Every, Limit, Per, Quota, Rate};
+pub use needs::Needs;
 pub use observe::{Alert, EndedBy, Log, LogFormat, LogLevel, LogTo, Watch};
 pub use origin::{Customer, CustomerFile, NetworkFile, Origin, Refuse, ServerName, UnknownName};
 pub use redirect::{
@@ -41,7 +43,7 @@ pub use redirect::{
 };
 pub use reload::{ListenerChanges, listener_changes, start_only_changes};
 use schemas::config::Diagnostics;
-pub use schemas::config::{show_duration, show_size};
+pub use schemas::config::{show_bandwidth, show_duration, show_rate, show_size};
 use schemas::vocab::{NodeName, RuleName, ServiceName, Transport};
 
 pub use resolve::admin_socket_of;

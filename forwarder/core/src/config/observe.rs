@@ -1,8 +1,10 @@
 //! What is told about the forwarder's work, and to whom: `[log]` and `[[alert]]`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemas::config::{show_duration, show_size};
 use schemas::vocab::{RuleName, ServiceName};
 
 use super::Target;
@@ -98,4 +100,70 @@ pub enum EndedBy {
     Client,
     /// The target.
     Target,
+}
+
+impl fmt::Display for LogTo {
+    /// As the file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stderr => f.write_str("stderr"),
+            Self::Syslog => f.write_str("syslog"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    /// As the file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+impl fmt::Display for LogLevel {
+    /// As the file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        })
+    }
+}
+
+impl fmt::Display for EndedBy {
+    /// As the file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Target => "target",
+        })
+    }
+}
+
+impl Alert {
+    /// When it strikes, for people: `less than 1 kB in 5m`.
+    pub fn condition(&self) -> String {
+        let every = show_duration(self.every);
+        match self.watch {
+            Watch::Traffic { below, above } => {
+                let below = below.map(|bytes| format!("less than {}", show_size(bytes)));
+                let above = above.map(|bytes| format!("more than {}", show_size(bytes)));
+                let parts: Vec<String> = [below, above].into_iter().flatten().collect();
+                format!("{} in {every}", parts.join(" or "))
+            }
+            Watch::Ends { by, above, share_permille } => {
+                let share = match share_permille {
+                    0 => String::new(),
+                    share => format!(" and at least {}.{}% of all", share / 10, share % 10),
+                };
+                format!("more than {above} ends by the {by}{share} in {every}")
+            }
+        }
+    }
 }

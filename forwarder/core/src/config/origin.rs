@@ -86,6 +86,16 @@ pub enum UnknownName {
     Skip,
 }
 
+impl fmt::Display for UnknownName {
+    /// As the file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Match => "match",
+            Self::Skip => "skip",
+        })
+    }
+}
+
 /// What a refused TCP client sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Refuse {
@@ -94,6 +104,16 @@ pub enum Refuse {
     Reset,
     /// An orderly close.
     Close,
+}
+
+impl fmt::Display for Refuse {
+    /// As the file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reset => "reset",
+            Self::Close => "close",
+        })
+    }
 }
 
 /// Who is billed for a rule's sessions.

@@ -148,3 +148,13 @@ pub enum UdpReplies {
     /// Anyone's who sends to the association's socket.
     Any,
 }
+
+impl fmt::Display for UdpReplies {
+    /// As the file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Target => "target",
+            Self::Any => "any",
+        })
+    }
+}
