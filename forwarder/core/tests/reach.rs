@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use forwarder_core::config::{Config, Environment};
 use forwarder_core::matching::{Book, Client, Fact, Matcher, ReverseNames, Verdict};
@@ -107,13 +106,12 @@ proptest! {
     ) {
         let (config, lines) = config_of(&rules);
         let unreached = unreached(&config, &lines);
-        let config = Arc::new(config);
         let ip: IpAddr = ip.parse().expect("an address");
         let book = Book {
             names: if known { [("a.example.com".to_owned(), vec![ip])].into() } else { [].into() },
             interfaces: [("eth0".to_owned(), vec![ip])].into(),
         };
-        let matcher = Matcher::new(Arc::clone(&config), book);
+        let matcher = Matcher::new(&config, &book);
         let named = ReverseNames { has_name: true, confirmed: vec!["x.example.com".to_owned()] };
         let other = ReverseNames { has_name: true, confirmed: vec!["example.org".to_owned()] };
         let nameless = ReverseNames::default();
