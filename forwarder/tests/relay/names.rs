@@ -26,17 +26,21 @@ fn speaker(at: &str, word: &'static str) -> SocketAddr {
     address
 }
 
-/// What the forwarder's client with this address is told: a target's word, or nothing.
-fn hears(scene: &Scene, listener: usize, client: &str) -> String {
-    let client: IpAddr = client.parse().unwrap();
+/// A client with this address.
+fn client(ip: &str, to: SocketAddr) -> TcpStream {
+    let ip: IpAddr = ip.parse().unwrap();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
-    socket.bind(&SocketAddr::new(client, 0).into()).unwrap();
+    socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
     SockRef::from(&socket).set_read_timeout(Some(DEADLINE)).unwrap();
-    socket.connect(&scene.address(listener).into()).unwrap();
-    let mut stream: TcpStream = socket.into();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
+}
+
+/// What the client with this address is told: a target's word, or nothing.
+fn hears(scene: &Scene, listener: usize, ip: &str) -> String {
     let mut word = String::new();
     // A reset tells nothing.
-    drop(stream.read_to_string(&mut word));
+    drop(client(ip, scene.address(listener)).read_to_string(&mut word));
     word
 }
 
@@ -193,7 +197,8 @@ fn a_name_server_that_hangs_holds_up_nobody_who_needs_no_name() {
     };
     let before = slowest();
     server.hang(true);
-    let waiting: Vec<_> = (0..200).map(|_| TcpStream::connect(scene.address(0)).unwrap()).collect();
+    // The hosts file knows what 127.0.0.1 is called.
+    let waiting: Vec<_> = (0..200).map(|_| client("127.0.0.2", scene.address(0))).collect();
     until("somebody asks", || server.times_asked_anything() > 0);
     let during = slowest();
     println!("p99 of accept to answer: {before:?} before, {during:?} while the server hangs");
