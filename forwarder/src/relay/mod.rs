@@ -5,6 +5,7 @@
 //! without locks.
 
 mod admit;
+mod asking;
 mod association;
 mod batches;
 mod billing;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::asking::Asking;
 use super::batches::Batches;
 use super::buffers::Buffers;
 use super::controls::Errand;
@@ -134,6 +135,8 @@ pub(crate) struct DataThread {
     pub(crate) leashes: Rc<Leashes>,
     /// UDP associations alive.
     pub(crate) associations: Cell<usize>,
+    /// Places for UDP clients whose names are looked up.
+    pub(crate) asking: Asking,
     /// Room for datagrams whose target's name is looked up.
     pub(crate) waiting_room: Room,
     log: LogBudgets,
@@ -157,6 +160,7 @@ impl DataThread {
             ticks: Rc::default(),
             leashes: Rc::default(),
             associations: Cell::new(0),
+            asking: Asking::default(),
             waiting_room: Room::default(),
             log,
             running: Cell::new(0),

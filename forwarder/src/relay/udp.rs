@@ -26,6 +26,7 @@ use tokio::task::{AbortHandle, spawn_local, yield_now};
 
 use super::Permit;
 use super::admit::{Arrival, Door, Facts};
+use super::asking::Asker;
 use super::association::{Association, Carrier};
 use super::counters::{count, count_many};
 use super::drops::Drops;
@@ -71,8 +72,20 @@ pub(crate) struct Desk {
 enum Client {
     /// In line, with what it has sent: in a box, since almost all are known.
     New(Box<Waiting>),
+    /// Its name is looked up, which the task does; with what it has sent.
+    Asking { waiting: Box<Waiting>, task: AbortHandle },
     /// Let in.
     Known { association: Rc<Association>, task: AbortHandle },
+}
+
+/// What becomes of a new client.
+enum Outcome {
+    /// It is let in.
+    In(Rc<Association>),
+    /// It is turned away, and the account knows.
+    Refused,
+    /// Its name has to be known first.
+    Asks(Asker),
 }
 
 impl Desk {
@@ -136,8 +149,13 @@ impl Desk {
         }
         self.drops.ask(self.socket(), &self.thread.shared.account);
         for client in self.clients.borrow().values() {
-            if let Client::Known { task, .. } = client {
-                task.abort();
+            match client {
+                Client::Known { task, .. } => task.abort(),
+                Client::Asking { waiting, task } => {
+                    task.abort();
+                    self.drop_unheard(waiting.take().len());
+                }
+                Client::New(_) => {}
             }
         }
     }
@@ -188,7 +206,9 @@ impl Desk {
         match clients.entry(key) {
             Entry::Occupied(client) => match client.get() {
                 Client::Known { association, .. } => association.up(&self.thread, volley, at),
-                Client::New(waiting) => self.keep_waiting(waiting, &volley),
+                Client::New(waiting) | Client::Asking { waiting, .. } => {
+                    self.keep_waiting(waiting, &volley);
+                }
             },
             Entry::Vacant(_) if !self.is_open.get() => {
                 let paused = &self.thread.shared.counters.datagrams_paused;
@@ -196,7 +216,7 @@ impl Desk {
             }
             // Without waiting in line, which would keep what they sent for nothing.
             Entry::Vacant(vacant) if self.newcomers.may_enter() || self.is_full() => {
-                if let Some(client) = self.enter(key, volley, at) {
+                if let Some(client) = self.enter(key, volley, at, &Facts::default()) {
                     vacant.insert(client);
                 }
             }
@@ -230,33 +250,64 @@ impl Desk {
     fn let_in(self: &Rc<Self>, key: Key) {
         let mut clients = self.clients.borrow_mut();
         let Some(Client::New(waiting)) = clients.remove(&key) else { return };
-        let datagrams = waiting.take();
-        let volley = Volley::new(datagrams.iter().map(Vec::as_slice));
-        if let Some(client) = self.enter(key, volley, self.thread.shared.clock.now()) {
+        if let Some(client) = self.enter_late(key, &waiting, &Facts::default()) {
             clients.insert(key, client);
         }
     }
 
-    /// Begins the association of a client that sent `volley`, unless it is refused.
-    fn enter(self: &Rc<Self>, key: Key, mut volley: Volley<'_>, at: Instant) -> Option<Client> {
+    /// Lets in a client whose datagrams have waited.
+    fn enter_late(self: &Rc<Self>, key: Key, waiting: &Waiting, facts: &Facts) -> Option<Client> {
+        let datagrams = waiting.take();
+        let volley = Volley::new(datagrams.iter().map(Vec::as_slice));
+        self.enter(key, volley, self.thread.shared.clock.now(), facts)
+    }
+
+    /// Begins the association of a client that sent `volley`, unless it is refused or more has to be
+    /// known about it.
+    fn enter(
+        self: &Rc<Self>,
+        key: Key,
+        mut volley: Volley<'_>,
+        at: Instant,
+        facts: &Facts,
+    ) -> Option<Client> {
         while let Some(first) = volley.left().first() {
-            let admitted = self.admit(key, first.len(), at);
-            self.newcomers.looked_at(admitted.is_some());
-            if let Some(association) = admitted {
-                association.up(&self.thread, volley, at);
-                let carrier = Carrier::new(self, key, &association);
-                let task = spawn_local(carrier.run()).abort_handle();
-                association.leash().tie(task.clone());
-                return Some(Client::Known { association, task });
+            let outcome = self.admit(key, first.len(), at, facts);
+            self.newcomers.looked_at(matches!(outcome, Outcome::In(_)));
+            match outcome {
+                Outcome::In(association) => {
+                    association.up(&self.thread, volley, at);
+                    let carrier = Carrier::new(self, key, &association);
+                    let task = spawn_local(carrier.run()).abort_handle();
+                    association.leash().tie(task.clone());
+                    return Some(Client::Known { association, task });
+                }
+                Outcome::Asks(asker) => {
+                    let waiting = Box::new(Waiting::new(&self.thread.waiting_room));
+                    self.keep_waiting(&waiting, &volley);
+                    let task = spawn_local(Rc::clone(self).find_out(key, asker)).abort_handle();
+                    return Some(Client::Asking { waiting, task });
+                }
+                // Each datagram that is refused is told.
+                Outcome::Refused => volley.skip(),
             }
-            // Each datagram that is refused is told.
-            volley.skip();
         }
         None
     }
 
-    /// A new client's association, or `None`: it was refused, before anything was allocated.
-    fn admit(&self, key: Key, bytes: usize, at: Instant) -> Option<Rc<Association>> {
+    /// Finds out what a client is called, and lets it in or turns it away.
+    async fn find_out(self: Rc<Self>, key: Key, _asker: Asker) {
+        let reverse = self.thread.names_of(key.peer.ip()).await;
+        let facts = Facts { reverse, ..Facts::default() };
+        let mut clients = self.clients.borrow_mut();
+        let Some(Client::Asking { waiting, .. }) = clients.remove(&key) else { return };
+        if let Some(client) = self.enter_late(key, &waiting, &facts) {
+            clients.insert(key, client);
+        }
+    }
+
+    /// What becomes of a new client. It is refused before anything is allocated.
+    fn admit(&self, key: Key, bytes: usize, at: Instant, facts: &Facts) -> Outcome {
         let thread = &self.thread;
         let ip = key.local.map_or(self.bound.address.ip(), |local| local.ip);
         let arrival = Arrival {
@@ -271,19 +322,24 @@ impl Desk {
             Ok(room) => room,
             Err(reason) => {
                 thread.turn_away(&arrival, EndPhase::Accept, reason);
-                return None;
+                return Outcome::Refused;
             }
         };
-        let mut facts = Facts::default();
+        let mut facts = facts.clone();
         loop {
             match thread.admit(&arrival, &facts) {
                 Door::Admitted(admitted, meter) => {
-                    return Some(Rc::new(Association::begin(
-                        thread, admitted, meter, permit, seat,
-                    )));
+                    let begun = Association::begin(thread, admitted, meter, permit, seat);
+                    return Outcome::In(Rc::new(begun));
                 }
-                Door::Refused(_) => return None,
-                Door::Asks(Question::ReverseName) => facts.reverse = Fact::Unknown,
+                Door::Refused(_) => return Outcome::Refused,
+                Door::Asks(Question::ReverseName) => match thread.asking.take() {
+                    Some(asker) => return Outcome::Asks(asker),
+                    None => {
+                        count(&thread.shared.names.counters().refused);
+                        facts.reverse = Fact::Unknown;
+                    }
+                },
                 Door::Asks(Question::ServerName) => facts.server_name = Fact::Unknown,
             }
         }

@@ -8,7 +8,7 @@ use schemas::vocab::Transport;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::dns::{NameServer, Says, reverse};
-use crate::support::{DEADLINE, Scene, until};
+use crate::support::{ANY, DEADLINE, Scene, udp_client, udp_socket, until};
 
 /// How long a lookup may take in these tests.
 const RESOLVE: Duration = Duration::from_millis(500);
@@ -297,4 +297,60 @@ fn a_host_name_in_a_rule_that_was_never_known_blocks_or_does_not_pass() {
     let rows = scene.finish();
     assert!(rows.denied.iter().all(|row| row.rule.as_deref() == Some("foe")));
     assert_eq!(rows.sessions[0].transport, Transport::Tcp.as_str());
+}
+
+/// A configuration whose UDP clients are told apart by name, and this target.
+fn datagrams(server: &NameServer, target: SocketAddr) -> String {
+    let listen = "[[service]]\nname = \"s\"\nlisten = [\"udp://127.0.0.1:0\"]\n";
+    asking(server, "")
+        + &format!("{listen}target = [\"{target}\"]\n")
+        + &rule("friends", &format!("from = [\".example.com\"]\n{PASS}"))
+}
+
+#[test]
+fn datagrams_wait_for_their_clients_name_in_order() {
+    let server = NameServer::start();
+    server.pointers("127.0.0.2", 60, &["pc2.example.com."]);
+    server.host("pc2.example.com.", 60, &["127.0.0.2"]);
+    let target = udp_socket(ANY);
+    let scene = Scene::start(&datagrams(&server, target.local_addr().unwrap()));
+    let friend = udp_client("127.0.0.2:0", scene.address(0));
+    let stranger = udp_client("127.0.0.3:0", scene.address(0));
+    stranger.send(b"let me in").unwrap();
+    for number in 0..20 {
+        friend.send(&[number]).unwrap();
+    }
+    let mut buffer = [0; 16];
+    for number in 0..20 {
+        let (len, from) = target.recv_from(&mut buffer).unwrap();
+        assert_eq!(buffer[..len], [number]);
+        target.send_to(&[number], from).unwrap();
+        assert_eq!(friend.recv(&mut buffer).unwrap(), 1);
+    }
+    until("the stranger is refused", || scene.account.opened_and_denied().1 == 1);
+    let rows = scene.finish();
+    assert_eq!((rows.sessions.len(), rows.sessions[0].datagrams_up), (1, 20));
+    assert_eq!(rows.denied[0].reason, "no_rule");
+}
+
+#[test]
+fn datagrams_of_many_strangers_do_not_become_as_many_lookups() {
+    let server = NameServer::start();
+    server.hang(true);
+    let target = udp_socket(ANY);
+    let scene = Scene::start(&datagrams(&server, target.local_addr().unwrap()));
+    let started = Instant::now();
+    const STRANGERS: u64 = 2000;
+    for number in 0..STRANGERS {
+        let from = format!("127.1.{}.{}:0", number / 250, number % 250 + 1);
+        udp_client(&from, scene.address(0)).send(b"?").unwrap();
+    }
+    until("all are refused", || scene.account.opened_and_denied().1 >= STRANGERS * 9 / 10);
+    let counted = scene.name_counters();
+    // Each lookup takes its time, and no more than 64 are under way.
+    let most = 64 * (1 + started.elapsed().as_nanos() / RESOLVE.as_nanos());
+    assert!(u128::from(counted["name_lookups"]) <= most, "{counted:?}, at most {most}");
+    assert!(counted["name_refused"] > 0, "{counted:?}");
+    until("nothing is under way", || scene.name_counters()["name_in_flight"] == 0);
+    assert_eq!(scene.finish().sessions.len(), 0);
 }
