@@ -43,6 +43,14 @@ impl Live {
         self.bound.load_full()
     }
 
+    /// A listener with the port that the kernel chose, if it is bound: `tcp://127.0.0.1:8080`.
+    pub fn shown(&self, listener: &Listener) -> String {
+        let bound = self.bound.load();
+        let bound = bound.iter().find(|bound| bound.listener == *listener);
+        let address = bound.map_or(listener.address, |bound| bound.address);
+        format!("{}://{address}", listener.transport)
+    }
+
     /// The file.
     pub fn file(&self) -> &Path {
         &self.file
@@ -89,6 +97,7 @@ impl Live {
             changed: new.revision != old.revision,
             listeners_added: shown(&changes.added),
             listeners_removed: shown(&changes.removed),
+            applied: None,
             warnings: new.warnings.to_string(),
         };
         self.config.store(Arc::new(new));
@@ -112,7 +121,16 @@ pub fn report(outcome: &Result<Reloaded, Failure>, account: &Account, now: Times
             if !reloaded.warnings.is_empty() {
                 tracing::warn!("{}", reloaded.warnings.trim_end());
             }
-            (Severity::Info, format!("configuration {} is in force", reloaded.config_rev))
+            let mut message = format!("configuration {} is in force", reloaded.config_rev);
+            if let Some(applied) = reloaded.applied {
+                tracing::info!(
+                    ended = applied.ended,
+                    unjudged = applied.unjudged,
+                    "asked the rules about running sessions"
+                );
+                message += &format!(", running sessions it ended: {}", applied.ended);
+            }
+            (Severity::Info, message)
         }
         Err(failure) => {
             tracing::error!("reload refused: {failure}");

@@ -15,12 +15,12 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::accounting::{self, Account, JournalThread};
-use crate::admin::Reloaded;
 use crate::admin::inside::{Inside, RELOAD_QUEUE, ReloadWish};
 use crate::admin::server::Server;
+use crate::admin::{Applied, Reloaded};
 use crate::capture::{self, CaptureSender};
 use crate::check;
 use crate::clock::Clock;
@@ -29,7 +29,7 @@ use crate::link::accounting::{AccountingLane, Settings};
 use crate::load;
 use crate::log::LogThread;
 use crate::names::{Change, NameWatch, Names};
-use crate::relay::{Bindings, Relay, Tuning};
+use crate::relay::{Bindings, Rejudged, Relay, Tuning};
 use crate::reload::{self, Live};
 use schemas::config::show_duration;
 use schemas::exit::{Exit, Failure};
@@ -38,6 +38,9 @@ use schemas::vocab::Severity;
 
 /// How often the journal thread is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Time between a reload by SIGHUP and the next: each reads a file and writes a row.
+const HANGUP_REST: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM.
 ///
@@ -76,7 +79,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
 /// The signals that we heed.
 struct Signals {
     stop: Stop,
-    reload: Signal,
+    reload: Hangup,
 }
 
 /// SIGTERM and SIGINT.
@@ -93,7 +96,32 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
         };
-        Ok(Self { stop, reload: listen(SignalKind::hangup())? })
+        Ok(Self {
+            stop,
+            reload: Hangup { signal: listen(SignalKind::hangup())?, rests_until: None },
+        })
+    }
+}
+
+/// SIGHUP. Many at once are one, and a storm of them is one per [`HANGUP_REST`].
+struct Hangup {
+    signal: Signal,
+    rests_until: Option<Instant>,
+}
+
+impl Hangup {
+    /// Waits for the next one. Cancel-safe.
+    async fn told(&mut self) {
+        if let Some(until) = self.rests_until {
+            sleep_until(until).await;
+            self.rests_until = None;
+        }
+        self.signal.recv().await;
+    }
+
+    /// One was heeded.
+    fn rest(&mut self) {
+        self.rests_until = Some(Instant::now() + HANGUP_REST);
     }
 }
 
@@ -166,12 +194,15 @@ impl Forwarder {
             clock,
             started: clock.now(),
             counters: Arc::clone(relay.counters()),
+            controls: relay.controls(),
+            targets: Arc::clone(relay.targets()),
             names: Arc::clone(names.counters()),
             capture: capture.lane(),
             log_lines_lost: log.lost(),
             spool: journal.spool(),
             link: link.status(),
             reloads: wishes,
+            last_look: Arc::default(),
         };
         let admin = tokio::spawn(server.serve(move |request| inside.clone().answer(request)));
         Ok(Self {
@@ -207,15 +238,16 @@ impl Forwarder {
             // All branches are cancel-safe.
             tokio::select! {
                 () = signals.stop.told() => return Ok(()),
-                _ = signals.reload.recv() => {
+                () = signals.reload.told() => {
                     self.log.reopen().await;
                     // Nobody waits for the outcome: log and account have it.
-                    drop(self.reload().await);
+                    drop(self.reload(false).await);
+                    signals.reload.rest();
                 }
-                Some(answer_to) = self.reloads.recv() => {
+                Some(wish) = self.reloads.recv() => {
                     self.log.reopen().await;
                     // Who asked may have given up waiting.
-                    drop(answer_to.send(self.reload().await));
+                    drop(wish.answer_to.send(self.reload(wish.apply_to_running).await));
                 }
                 changed = self.names.changed() => match changed {
                     Some(changes) => self.follow_names(changes),
@@ -237,10 +269,10 @@ impl Forwarder {
         }
     }
 
-    async fn reload(&mut self) -> Result<Reloaded, Failure> {
+    async fn reload(&mut self, apply_to_running: bool) -> Result<Reloaded, Failure> {
         let Self { live, relay, log, names, .. } = self;
         let old = live.config();
-        let outcome = live
+        let mut outcome = live
             .reload(async |config| {
                 let prepared = log.prepare_aside(&config.log).await?;
                 names.names().follow(config, Some(&old)).await;
@@ -252,6 +284,12 @@ impl Forwarder {
             .await;
         names.names().follow_only(&live.config()).await;
         live.set_bound(relay.bound());
+        if let Ok(reloaded) = &mut outcome
+            && apply_to_running
+        {
+            let Rejudged { ended, unjudged } = relay.controls().rejudge().await;
+            reloaded.applied = Some(Applied { ended, unjudged });
+        }
         reload::report(&outcome, &self.account, self.clock.wall(self.clock.now()));
         outcome
     }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use e2e_tests::wait::{self, DEADLINE};
 use forwarder::admin::client::ask;
 use forwarder::admin::server::Server;
-use forwarder::admin::{Answer, Complaint, MAX_REQUEST_BYTES, Request, Sessions};
+use forwarder::admin::{Answer, Complaint, Filter, MAX_REQUEST_BYTES, Request, Sessions, Sort};
 use schemas::exit::{Exit, Failure};
 use tokio::sync::oneshot;
 
@@ -51,14 +51,18 @@ fn serving(socket: &Path) -> Serving {
 
 fn answer(request: Request) -> Answer {
     match request {
-        Request::Sessions { limit } => {
-            Answer::Sessions(Sessions { total: limit.into(), list: Vec::new() })
+        Request::Sessions { limit, .. } => {
+            Answer::Sessions(Sessions { total: limit.into(), ..Sessions::default() })
         }
-        Request::Status | Request::Reload => Answer::Error(Complaint {
+        _ => Answer::Error(Complaint {
             exit: Exit::Config.code(),
             message: "f.toml:1:1: wrong".to_owned(),
         }),
     }
+}
+
+fn sessions(limit: u32) -> Request {
+    Request::Sessions { filter: Filter::default(), sort: Sort::Age, limit }
 }
 
 fn bind(socket: &Path) -> Result<Server, Failure> {
@@ -83,9 +87,9 @@ fn a_question_gets_its_answer_and_a_refusal_its_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("run/admin.sock");
     let _serving = serving(&socket);
-    let answer = ask(&socket, &Request::Sessions { limit: 7 }).unwrap();
-    assert_eq!(answer, Answer::Sessions(Sessions { total: 7, list: Vec::new() }));
-    let refusal = ask(&socket, &Request::Reload).unwrap_err();
+    let answer = ask(&socket, &sessions(7)).unwrap();
+    assert_eq!(answer, Answer::Sessions(Sessions { total: 7, ..Sessions::default() }));
+    let refusal = ask(&socket, &Request::Reload { apply_to_running: false }).unwrap_err();
     assert_eq!(refusal, Failure::new(Exit::Config, "f.toml:1:1: wrong"));
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
@@ -102,7 +106,10 @@ fn one_connection_carries_many_requests() {
     for limit in 1..5 {
         writeln!(stream, "{{\"command\":\"sessions\",\"limit\":{limit}}}").unwrap();
         let answer = lines.next().unwrap().unwrap();
-        assert_eq!(answer, format!("{{\"sessions\":{{\"total\":{limit},\"list\":[]}}}}"));
+        assert_eq!(
+            answer,
+            format!("{{\"sessions\":{{\"total\":{limit},\"sort\":\"age\",\"list\":[]}}}}")
+        );
     }
 }
 
@@ -111,9 +118,13 @@ fn what_is_no_request_is_answered_with_a_word_why() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("admin.sock");
     let _serving = serving(&socket);
-    for noise in
-        ["\n", "status\n", "{\"command\":\"dance\"}\n", "{\"command\":\"sessions\"}\n", "[[[[[\n"]
-    {
+    for noise in [
+        "\n",
+        "status\n",
+        "{\"command\":\"dance\"}\n",
+        "{\"command\":\"sessions\",\"limit\":-1}\n",
+        "[[[[[\n",
+    ] {
         let answer = raw(&socket, noise.as_bytes());
         assert!(
             answer.contains("\"exit\":64") && answer.contains("does not understand"),
@@ -124,7 +135,7 @@ fn what_is_no_request_is_answered_with_a_word_why() {
     let long = vec![b'x'; MAX_REQUEST_BYTES + 2];
     assert!(raw(&socket, &long).contains("at most 65536 bytes"));
     // It serves on.
-    assert!(ask(&socket, &Request::Sessions { limit: 1 }).is_ok());
+    assert!(ask(&socket, &sessions(1)).is_ok());
 }
 
 #[test]
@@ -133,7 +144,7 @@ fn more_connections_than_the_limit_are_told_so() {
     let socket = dir.path().join("admin.sock");
     let _serving = serving(&socket);
     let _held: Vec<_> = (0..16).map(|_| UnixStream::connect(&socket).unwrap()).collect();
-    let refusal = ask(&socket, &Request::Sessions { limit: 1 }).unwrap_err();
+    let refusal = ask(&socket, &sessions(1)).unwrap_err();
     assert_eq!(refusal.exit, Exit::Unreachable);
     assert!(refusal.message.contains("try again"), "{refusal}");
 }
@@ -148,7 +159,7 @@ fn a_socket_file_nobody_listens_on_is_replaced_and_a_live_one_is_not() {
     let refusal = bind(&socket).unwrap_err();
     assert_eq!(refusal.exit, Exit::Unreachable);
     assert!(refusal.message.contains("a running forwarder answers there"), "{refusal}");
-    assert!(ask(&socket, &Request::Sessions { limit: 1 }).is_ok());
+    assert!(ask(&socket, &sessions(1)).is_ok());
     drop(serving);
     assert!(!socket.exists(), "the server takes its socket with it");
 }

@@ -1,24 +1,33 @@
-//! The admin socket: what a running forwarder can be asked, and what it answers.
+//! The admin socket: what a running forwarder can be asked and told, and what it answers.
 //!
 //! A Unix socket, mode 0660. A request is one line of JSON, its answer another; a connection may
 //! carry many of them, one after the other:
 //!
 //! ```text
-//! {"command":"sessions","limit":10}
-//! {"sessions":{"total":1,"list":[…]}}
+//! {"command":"sessions","filter":{"service":"web"},"limit":10}
+//! {"sessions":{"total":1,"sort":"age","list":[…]}}
 //! ```
 //!
-//! An answer's only key says what it is: `status`, `sessions`, `reload`, or `error` with an exit
-//! code for the one who asked.
+//! An answer's only key says what it is: that of the request as a rule, or `error` with an exit code
+//! for the one who asked.
 
 pub mod client;
 pub mod inside;
+mod place;
 pub mod server;
+mod sessions;
 pub mod show;
-
-use std::collections::BTreeMap;
+mod status;
+pub mod watch;
 
 use serde::{Deserialize, Serialize};
+
+pub use place::{NoPlace, Place};
+pub use sessions::{Filter, SessionDetail, SessionLine, Sessions, Sort, TcpSide};
+pub use status::{
+    Delivered, RecorderStatus, RuleStatus, ServiceStatus, SessionTotals, SpoolStatus, Status,
+    TableStatus, TargetStatus,
+};
 
 /// Longest request, in bytes.
 pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -26,19 +35,67 @@ pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
 /// Most sessions in one answer.
 pub const MAX_SESSIONS: u32 = 65_536;
 
-/// What a running forwarder can be asked.
+/// Sessions in an answer when nobody says how many.
+pub const DEFAULT_SESSIONS: u32 = 1000;
+
+/// What a running forwarder can be asked and told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// How it is doing.
     Status,
-    /// The sessions that run now, oldest first.
+    /// The sessions that run now.
     Sessions {
+        /// Which of them.
+        #[serde(default)]
+        filter: Filter,
+        /// Which come first.
+        #[serde(default)]
+        sort: Sort,
         /// At most so many, and never more than [`MAX_SESSIONS`].
+        #[serde(default = "default_sessions")]
         limit: u32,
     },
+    /// Everything about one running session.
+    Session {
+        /// `<boot>-<number>`, or the number alone.
+        session: String,
+    },
+    /// To end running sessions: those named, or those that meet the filter.
+    Kill {
+        /// By name.
+        #[serde(default)]
+        sessions: Vec<String>,
+        /// By what they are.
+        #[serde(default)]
+        filter: Filter,
+    },
+    /// To let nobody in at some listeners.
+    Pause {
+        /// Listeners as they are configured or bound, or services with all of theirs.
+        which: Vec<String>,
+    },
+    /// To let clients in again at some listeners.
+    Resume {
+        /// As for [`Request::Pause`].
+        which: Vec<String>,
+    },
+    /// To let nobody in anywhere while what runs comes to its end.
+    Drain {
+        /// To let clients in again instead.
+        #[serde(default)]
+        cancel: bool,
+    },
     /// To read its configuration file again.
-    Reload,
+    Reload {
+        /// To ask the new rules about the sessions that run, too.
+        #[serde(default)]
+        apply_to_running: bool,
+    },
+}
+
+fn default_sessions() -> u32 {
+    DEFAULT_SESSIONS
 }
 
 /// What it answers.
@@ -49,6 +106,14 @@ pub enum Answer {
     Status(Box<Status>),
     /// To [`Request::Sessions`].
     Sessions(Sessions),
+    /// To [`Request::Session`].
+    Session(Box<SessionDetail>),
+    /// To [`Request::Kill`]: done.
+    Kill(Killed),
+    /// To [`Request::Pause`] and [`Request::Resume`]: done.
+    Intake(Intake),
+    /// To [`Request::Drain`]: done.
+    Drain(Draining),
     /// To [`Request::Reload`]: done.
     Reload(Reloaded),
     /// Why it cannot be answered.
@@ -64,130 +129,29 @@ pub struct Complaint {
     pub message: String,
 }
 
-/// How a forwarder is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// Its name.
-    pub node: String,
-    /// This run of it.
-    pub boot: String,
-    /// Its version.
-    pub version: String,
-    /// Its process.
-    pub pid: u32,
-    /// How long it has run, in seconds.
-    pub uptime_s: u64,
-    /// The configuration file.
-    pub config_file: String,
-    /// Revision of the configuration in force, as `config_rev` in the tables.
-    pub config_rev: String,
-    /// Sessions of all services.
-    pub sessions: SessionTotals,
-    /// Each service, in the order of the file.
-    pub services: Vec<ServiceStatus>,
-    /// The counter table.
-    pub table: TableStatus,
-    /// The spool.
-    pub spool: SpoolStatus,
-    /// The link to the recorder.
-    pub recorder: RecorderStatus,
-    /// What was counted besides sessions, by name.
-    pub counters: BTreeMap<String, u64>,
+/// What a kill did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Killed {
+    /// Sessions that were ended, one at least.
+    pub ended: u64,
 }
 
-/// Sessions since the start.
+/// What a pause or a resume did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intake {
+    /// Listeners that it made a difference to.
+    pub changed: Vec<String>,
+    /// All listeners that are paused now.
+    pub paused: Vec<String>,
+}
+
+/// How far a drain is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionTotals {
-    /// Running now.
+pub struct Draining {
+    /// Whether nobody is let in.
+    pub draining: bool,
+    /// Sessions that still run.
     pub current: u64,
-    /// Given a number since the start.
-    pub accepted: u64,
-    /// Refused since the start, datagrams of refused clients each counted.
-    pub refused: u64,
-}
-
-/// One service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceStatus {
-    /// Its name.
-    pub name: String,
-    /// Where it listens, with the port that the kernel chose.
-    pub listeners: Vec<String>,
-    /// Its sessions.
-    pub sessions: SessionTotals,
-    /// Payload delivered to targets by the sessions that run now, in bytes.
-    pub live_bytes_up: u64,
-    /// Payload delivered to clients by the sessions that run now, in bytes.
-    pub live_bytes_down: u64,
-}
-
-/// The counter table.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableStatus {
-    /// Slots in use: running sessions, and ended ones whose rows are not written yet.
-    pub used: u64,
-    /// Slots there are.
-    pub size: u64,
-}
-
-/// The spool.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpoolStatus {
-    /// Its directory.
-    pub directory: String,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// Most bytes there may be.
-    pub max_bytes: u64,
-    /// Frames that the recorder has not acknowledged.
-    pub unacknowledged_frames: u64,
-}
-
-/// The link to the recorder.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecorderStatus {
-    /// Where it is.
-    pub endpoint: String,
-    /// `connected`, or why not.
-    pub state: String,
-}
-
-/// Sessions that run now.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sessions {
-    /// How many run; more than are listed when the limit cut them.
-    pub total: u64,
-    /// The oldest of them, oldest first.
-    pub list: Vec<SessionLine>,
-}
-
-/// A session that runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionLine {
-    /// `<boot>-<number>`.
-    pub session: String,
-    /// `tcp` or `udp`.
-    pub transport: String,
-    /// The service.
-    pub service: String,
-    /// The rule that let it pass.
-    pub rule: String,
-    /// Who is billed.
-    pub customer: Option<String>,
-    /// The socket peer.
-    pub client: String,
-    /// The local address it used.
-    pub listen: String,
-    /// Whom we dialled; `None`: nobody yet.
-    pub target: Option<String>,
-    /// Whether the target's connection stands.
-    pub connected: bool,
-    /// How long ago it began, in seconds.
-    pub age_s: u64,
-    /// Payload delivered to the target so far, in bytes.
-    pub bytes_up: u64,
-    /// Payload delivered to the client so far, in bytes.
-    pub bytes_down: u64,
 }
 
 /// What a reload did.
@@ -201,6 +165,18 @@ pub struct Reloaded {
     pub listeners_added: Vec<String>,
     /// Listeners that were closed.
     pub listeners_removed: Vec<String>,
+    /// What asking the rules again about running sessions came to; `None`: nobody wanted that.
+    #[serde(default)]
+    pub applied: Option<Applied>,
     /// What the file's author may have meant differently, as text.
     pub warnings: String,
+}
+
+/// What asking the rules again about running sessions came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Sessions that were ended as `denied`.
+    pub ended: u64,
+    /// Sessions that go on because the rules ask for what was not found out about their clients.
+    pub unjudged: u64,
 }

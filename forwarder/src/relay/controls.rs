@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use forwarder_sys::tcp_info::{TcpInfo, tcp_info};
 use schemas::vocab::EndReason;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
@@ -53,13 +53,18 @@ impl Controls {
         self.ask(|thread| thread.leashes.last_moved()).await.into_iter().flatten().collect()
     }
 
-    /// What TCP knows of a session's client and target, as far as they are connected.
-    pub async fn tcp_infos(&self, number: u64) -> [Option<TcpInfo>; 2] {
+    /// What `look` sees of the connections of a session, the client's and the target's, as far as
+    /// there are any.
+    pub async fn tcp_sides<T: Send + 'static>(
+        &self,
+        number: u64,
+        look: fn(&TcpStream) -> Option<T>,
+    ) -> [Option<T>; 2] {
         let look = move |thread: &DataThread| {
             let streams = thread.leashes.streams(number)?;
-            Some(streams.map(|stream| stream.and_then(|stream| tcp_info(&*stream).ok())))
+            Some(streams.map(|stream| stream.and_then(|stream| look(&stream))))
         };
-        self.ask(look).await.into_iter().flatten().next().unwrap_or_default()
+        self.ask(look).await.into_iter().flatten().next().unwrap_or([None, None])
     }
 
     /// Asks the rules in force again about every running session.
