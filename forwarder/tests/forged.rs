@@ -78,6 +78,7 @@ fn assert_refusals_are_coalesced(rows: &schemas::wire::Rows, sent: i64) {
     let mut per_client: HashMap<_, usize> = HashMap::new();
     for row in &rows.denied {
         assert_eq!((&*row.reason, &*row.action, &row.rule), ("limit_sessions", "drop", &None));
+        assert_eq!(row.limit.as_deref(), Some("service udp_sessions"));
         assert!(row.bytes_up >= row.count, "{row:?}");
         if let Some(client) = &row.client_ip {
             *per_client.entry(client).or_default() += 1;

@@ -180,9 +180,20 @@ impl DataThread {
         phase: EndPhase,
         reason: DenyReason,
     ) -> DenyAction {
+        self.turn_away_by(arrival, phase, reason, None)
+    }
+
+    /// The same, by a limit of the service if `hit` is one.
+    pub(crate) fn turn_away_by(
+        &self,
+        arrival: &Arrival,
+        phase: EndPhase,
+        reason: DenyReason,
+        hit: Option<&Hit>,
+    ) -> DenyAction {
         let plan = self.shared.plan.load();
         match plan.service(arrival.listener) {
-            Some(service) => self.refuse(arrival, service, None, phase, reason, None),
+            Some(service) => self.refuse(arrival, service, None, phase, reason, hit),
             None => refusal(arrival, None),
         }
     }

@@ -14,6 +14,7 @@ use schemas::vocab::{ServiceName, Transport};
 use super::billing::{Billed, Billing, Billings};
 use super::counters::{Counters, Tally};
 use super::figures::{Figures, RuleFigures, ServiceCounts};
+use super::seats::Seats;
 use super::targets::{Lister, Way};
 use crate::dial;
 use crate::health::{Known, Registry};
@@ -65,7 +66,8 @@ pub(crate) struct ServicePlan {
     pub(crate) figures: Arc<ServiceCounts>,
     /// Whose PROXY headers are taken.
     proxies: Option<ProxyAccept>,
-    pub(crate) max_udp_sessions: Option<u64>,
+    /// How many UDP sessions it may have. `None`: any number.
+    pub(crate) seats: Option<Seats>,
     /// Its index in the configuration.
     index: usize,
     /// By index in the configuration.
@@ -141,7 +143,10 @@ impl Plan {
                 counters: lasting.counters.service(&service.name),
                 figures: lasting.counters.figures.service(&service.name),
                 proxies: service.proxy_accept.clone(),
-                max_udp_sessions: service.max_udp_sessions,
+                seats: service
+                    .max_udp_sessions
+                    .map(|most| Seats::new(most, name_id))
+                    .transpose()?,
                 index,
                 rules: rules.collect::<Result<_, _>>()?,
             });

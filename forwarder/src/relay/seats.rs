@@ -6,7 +6,30 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use schemas::vocab::DenyReason;
+
 use super::counters::Tally;
+use crate::limits::Hit;
+
+/// The limit's name in the account: sessions of a service, whatever rule passes them.
+const LIMIT: &str = "service udp_sessions";
+
+/// How many associations a service may have.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    most: u64,
+    /// What the account says of whoever finds no seat.
+    hit: Hit,
+}
+
+impl Seats {
+    /// So many. `name_id` registers a name.
+    pub(crate) fn new<E>(most: u64, name_id: impl Fn(&str) -> Result<u32, E>) -> Result<Self, E> {
+        let hit =
+            Hit { reason: DenyReason::LimitSessions, id: name_id(LIMIT)?, limit: LIMIT.into() };
+        Ok(Self { most, hit })
+    }
+}
 
 /// One association of a service. Dropped, it gives its place to the next.
 #[derive(Debug)]
@@ -15,17 +38,27 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Takes a seat, unless there are `most` already.
-    pub(crate) fn take(service: &Arc<Tally>, most: Option<u64>) -> Option<Self> {
-        let most = most.unwrap_or(u64::MAX);
+    /// Takes a seat. `None`: there may be any number.
+    ///
+    /// # Errors
+    /// All are taken: what the account says of that.
+    pub(crate) fn take<'a>(
+        service: &Arc<Tally>,
+        seats: Option<&'a Seats>,
+    ) -> Result<Self, &'a Hit> {
+        let most = seats.map_or(u64::MAX, |seats| seats.most);
         let one_more = |taken: u64| (taken < most).then_some(taken + 1);
-        service.udp_sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Self { service: Arc::clone(service) })
+        let taken = &service.udp_sessions;
+        match (taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more), seats) {
+            (Err(_), Some(seats)) => Err(&seats.hit),
+            // Without a bound there is none to meet.
+            (Ok(_), _) | (Err(_), None) => Ok(Self { service: Arc::clone(service) }),
+        }
     }
 
     /// Whether nobody else finds a seat.
-    pub(crate) fn are_taken(service: &Tally, most: Option<u64>) -> bool {
-        most.is_some_and(|most| service.udp_sessions.load(Ordering::Relaxed) >= most)
+    pub(crate) fn are_taken(service: &Tally, seats: Option<&Seats>) -> bool {
+        seats.is_some_and(|seats| service.udp_sessions.load(Ordering::Relaxed) >= seats.most)
     }
 }
 
@@ -42,12 +75,15 @@ mod tests {
     #[test]
     fn a_seat_is_free_again_when_it_is_left_and_a_smaller_bound_waits_for_that() {
         let service = Arc::new(Tally::default());
-        let seats: Vec<_> = (0..5).filter_map(|_| Seat::take(&service, Some(3))).collect();
-        assert_eq!(seats.len(), 3);
-        assert!(Seat::take(&service, Some(1)).is_none(), "a reload may say fewer");
-        drop(seats);
-        assert!(Seat::take(&service, Some(1)).is_some());
-        assert!(Seat::take(&service, None).is_some());
+        let seats = |most| Seats::new(most, |_| Ok::<_, ()>(7)).unwrap();
+        let (three, one) = (seats(3), seats(1));
+        let taken: Vec<_> =
+            (0..5).filter_map(|_| Seat::take(&service, Some(&three)).ok()).collect();
+        assert_eq!(taken.len(), 3);
+        assert_eq!(Seat::take(&service, Some(&one)).unwrap_err().id, 7, "a reload may say fewer");
+        drop(taken);
+        assert!(Seat::take(&service, Some(&one)).is_ok());
+        assert!(Seat::take(&service, None).is_ok());
         assert_eq!(service.udp_sessions.load(Ordering::Relaxed), 0);
     }
 }

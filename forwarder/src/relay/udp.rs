@@ -37,6 +37,7 @@ use super::thread::DataThread;
 use super::volley::Volley;
 use super::waiting::Waiting;
 use super::watch::watch;
+use crate::limits::Hit;
 use crate::listener::{Bound, Opened};
 
 /// Batches taken from a listener that is being closed: more than its queue holds.
@@ -320,8 +321,10 @@ impl Desk {
         };
         let (permit, seat) = match self.room() {
             Ok(room) => room,
-            Err(reason) => {
-                thread.turn_away(&arrival, EndPhase::Accept, reason);
+            Err(no) => {
+                let hit = if let NoRoom::Limit(hit) = &no { Some(hit) } else { None };
+                let reason = hit.map_or(DenyReason::TableFull, |hit| hit.reason);
+                thread.turn_away_by(&arrival, EndPhase::Accept, reason, hit);
                 return Outcome::Refused;
             }
         };
@@ -349,38 +352,43 @@ impl Desk {
     ///
     /// # Errors
     /// There is not enough of it.
-    fn room(&self) -> Result<(Permit, Option<Seat>), DenyReason> {
+    fn room(&self) -> Result<(Permit, Option<Seat>), NoRoom> {
         let thread = &self.thread;
         if thread.associations.get() >= thread.shared.tuning.associations {
-            return Err(DenyReason::TableFull);
+            return Err(NoRoom::Table);
         }
         let plan = thread.shared.plan.load();
         // Without a service the listener was removed: nobody is let in.
-        let seat = match plan.service(self.bound.listener) {
-            Some(service) => match Seat::take(&service.counters, service.max_udp_sessions) {
-                Some(seat) => Some(seat),
-                None => {
-                    count(&thread.shared.counters.udp_sessions_refused);
-                    return Err(DenyReason::LimitSessions);
-                }
-            },
-            None => None,
-        };
+        let service = plan.service(self.bound.listener);
+        let seat = service.map(|service| Seat::take(&service.counters, service.seats.as_ref()));
+        let seat = seat.transpose().map_err(|hit| {
+            count(&thread.shared.counters.udp_sessions_refused);
+            NoRoom::Limit(hit.clone())
+        })?;
         let permit = thread.shared.descriptors.take(ASSOCIATION_DESCRIPTORS);
-        Ok((permit.ok_or(DenyReason::TableFull)?, seat))
+        Ok((permit.ok_or(NoRoom::Table)?, seat))
     }
 
     /// Whether the service has as many associations as it may.
     fn is_full(&self) -> bool {
         let plan = self.thread.shared.plan.load();
         plan.service(self.bound.listener)
-            .is_some_and(|service| Seat::are_taken(&service.counters, service.max_udp_sessions))
+            .is_some_and(|service| Seat::are_taken(&service.counters, service.seats.as_ref()))
     }
 
     /// Takes an association out of the table; datagrams that come later begin a new one.
     pub(crate) fn forget(&self, key: Key) {
         self.clients.borrow_mut().remove(&key);
     }
+}
+
+/// Why an association does not begin.
+#[derive(Debug)]
+enum NoRoom {
+    /// Tables or descriptors are used up.
+    Table,
+    /// The service has as many as it may.
+    Limit(Hit),
 }
 
 /// Who sent a datagram and to whom. `None`: no internet address, or more than a datagram holds; it

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on panics, and its numbers are small"
 )]
 
+mod customers;
 mod datagrams;
 mod dns;
 mod ended;
