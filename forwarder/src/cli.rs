@@ -173,6 +173,25 @@ enum Command {
         #[command(flatten)]
         filter: Which,
     },
+    /// Show how far the limits are used
+    ///
+    /// The fullest first: sessions at the moment, new ones in the window that ends now, bits in the
+    /// last second, bytes of the quota's day or month; and whom each has refused or holds back.
+    #[command(after_long_help = "EXAMPLES
+  forwarder limits --top 20
+  forwarder limits --rule office --watch")]
+    Limits {
+        #[command(flatten)]
+        ask: Ask,
+        /// Of this rule
+        #[arg(long, value_name = "NAME")]
+        rule: Option<String>,
+        /// Show at most this many
+        #[arg(short = 'n', long, value_name = "N", default_value_t = DEFAULT_SESSIONS)]
+        top: u32,
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// Let nobody in at some listeners, for a while
     ///
     /// New TCP clients wait, as far as the kernel's queue holds them (4096 for each data thread, or
@@ -308,6 +327,9 @@ fn act(command: Command) -> Result<(), Failure> {
         Command::Session { ask, session, watch } => ask.look(&Request::Session { session }, &watch),
         Command::Kill { ask, sessions, filter } => {
             ask.send(&Request::Kill { sessions, filter: filter.into() })
+        }
+        Command::Limits { ask, rule, top, watch } => {
+            ask.look(&Request::Limits { rule, limit: top }, &watch)
         }
         Command::Pause { ask, which } => ask.send(&Request::Pause { which }),
         Command::Resume { ask, which } => ask.send(&Request::Resume { which }),

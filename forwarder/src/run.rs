@@ -196,6 +196,7 @@ impl Forwarder {
             counters: Arc::clone(relay.counters()),
             controls: relay.controls(),
             targets: Arc::clone(relay.targets()),
+            limits: Arc::clone(relay.limits()),
             names: Arc::clone(names.counters()),
             capture: capture.lane(),
             log_lines_lost: log.lost(),

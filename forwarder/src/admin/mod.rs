@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod inside;
+mod limits;
 mod place;
 pub mod server;
 mod sessions;
@@ -22,6 +23,7 @@ pub mod watch;
 
 use serde::{Deserialize, Serialize};
 
+pub use limits::{LimitLine, LimitsInUse};
 pub use place::{NoPlace, Place};
 pub use sessions::{Filter, SessionDetail, SessionLine, Sessions, Sort, TcpSide};
 pub use status::{
@@ -70,6 +72,15 @@ pub enum Request {
         #[serde(default)]
         filter: Filter,
     },
+    /// How far the limits are used.
+    Limits {
+        /// Of this rule alone.
+        #[serde(default)]
+        rule: Option<String>,
+        /// At most so many, and never more than [`MAX_SESSIONS`].
+        #[serde(default = "default_sessions")]
+        limit: u32,
+    },
     /// To let nobody in at some listeners.
     Pause {
         /// Listeners as they are configured or bound, or services with all of theirs.
@@ -110,6 +121,8 @@ pub enum Answer {
     Session(Box<SessionDetail>),
     /// To [`Request::Kill`]: done.
     Kill(Killed),
+    /// To [`Request::Limits`].
+    Limits(LimitsInUse),
     /// To [`Request::Pause`] and [`Request::Resume`]: done.
     Intake(Intake),
     /// To [`Request::Drain`]: done.

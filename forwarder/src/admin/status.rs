@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::LimitLine;
+
 /// How a forwarder is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -31,6 +33,8 @@ pub struct Status {
     pub rules: Vec<RuleStatus>,
     /// Each target, by service in the order of the file.
     pub targets: Vec<TargetStatus>,
+    /// The limits that are shared by more than a client or its network, the fullest first.
+    pub limits: Vec<LimitLine>,
     /// The counter table.
     pub table: TableStatus,
     /// The spool.

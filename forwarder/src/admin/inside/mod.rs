@@ -1,5 +1,6 @@
 //! What the admin socket sees of the running forwarder, and does to it.
 
+mod limits;
 mod orders;
 mod sessions;
 mod status;
@@ -9,11 +10,12 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Answer, Complaint, Reloaded, Request};
+use super::{Answer, Complaint, MAX_SESSIONS, Reloaded, Request};
 use crate::accounting::{Account, SpoolState};
 use crate::capture::CaptureLane;
 use crate::clock::Clock;
 use crate::health::Registry;
+use crate::limits::Limits;
 use crate::link::accounting::LinkStatus;
 use crate::log::LostLines;
 use crate::names::NameCounters;
@@ -52,6 +54,8 @@ pub struct Inside {
     pub controls: Controls,
     /// The targets.
     pub targets: Arc<Registry>,
+    /// The limits.
+    pub limits: Arc<Limits>,
     /// What looking up names counts.
     pub names: Arc<NameCounters>,
     /// The capture lane.
@@ -82,6 +86,10 @@ impl Inside {
             }
             Request::Kill { sessions, filter } => {
                 self.kill(&sessions, filter).await.map(Answer::Kill)
+            }
+            Request::Limits { rule, limit } => {
+                let limits = move || self.limits_in_use(rule.as_deref(), limit.min(MAX_SESSIONS));
+                off_loop(move || Ok(Answer::Limits(limits()))).await
             }
             Request::Pause { which } => self.pause(&which, true).map(Answer::Intake),
             Request::Resume { which } => self.pause(&which, false).map(Answer::Intake),

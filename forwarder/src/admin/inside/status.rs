@@ -44,6 +44,7 @@ impl Inside {
             services: services.into_iter().map(service).collect(),
             rules: rules.into_iter().map(|(rule, t)| self::rule(rule, t, &running)).collect(),
             targets: self.targets.snapshot(self.clock.now()).into_iter().map(target).collect(),
+            limits: self.shared_limits(),
             table: TableStatus { used: used as u64, size: size as u64 },
             spool: self.spool_status(),
             recorder: self.recorder_status(format!("unix:{}", config.recorder.socket.display())),

@@ -1,5 +1,6 @@
 //! Answers for people: aligned text, or the JSON object as it came.
 
+mod limits;
 mod orders;
 mod sessions;
 mod status;
@@ -40,6 +41,7 @@ fn json_of(answer: &Answer) -> String {
         Answer::Sessions(sessions) => serde_json::to_string_pretty(sessions),
         Answer::Session(session) => serde_json::to_string_pretty(session),
         Answer::Kill(killed) => serde_json::to_string_pretty(killed),
+        Answer::Limits(limits) => serde_json::to_string_pretty(limits),
         Answer::Intake(intake) => serde_json::to_string_pretty(intake),
         Answer::Drain(draining) => serde_json::to_string_pretty(draining),
         Answer::Reload(reloaded) => serde_json::to_string_pretty(reloaded),
@@ -55,6 +57,7 @@ pub fn text_of(answer: &Answer) -> String {
         Answer::Sessions(sessions) => sessions::list(sessions),
         Answer::Session(session) => sessions::one(session),
         Answer::Kill(killed) => orders::killed(*killed),
+        Answer::Limits(limits) => limits::text(limits),
         Answer::Intake(intake) => orders::intake(intake),
         Answer::Drain(draining) => orders::draining(*draining),
         Answer::Reload(reloaded) => orders::reloaded(reloaded),

@@ -1,7 +1,7 @@
 //! How the forwarder is doing, for people.
 
 use super::super::Status;
-use super::{age, bytes, grouped, line, plain, table};
+use super::{age, bytes, grouped, limits, line, plain, table};
 
 pub(super) fn text(status: &Status) -> String {
     let sessions = status.sessions;
@@ -55,6 +55,9 @@ pub(super) fn text(status: &Status) -> String {
     }
     if !status.targets.is_empty() {
         line(&mut text, format_args!("\n{}", targets(status)));
+    }
+    if !status.limits.is_empty() {
+        line(&mut text, format_args!("\n{}", limits::lines(&status.limits)));
     }
     text
 }
@@ -122,8 +125,8 @@ fn targets(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::super::{
-        Delivered, RecorderStatus, RuleStatus, ServiceStatus, SessionTotals, SpoolStatus,
-        TableStatus, TargetStatus,
+        Delivered, LimitLine, RecorderStatus, RuleStatus, ServiceStatus, SessionTotals,
+        SpoolStatus, TableStatus, TargetStatus,
     };
     use super::*;
 
@@ -169,6 +172,15 @@ mod tests {
                     sessions: 521,
                 })
                 .to_vec(),
+            limits: vec![LimitLine {
+                rule: "everyone".to_owned(),
+                limit: "rule sessions".to_owned(),
+                key: "all".to_owned(),
+                in_use: 21,
+                most: 1_000,
+                unit: "sessions".to_owned(),
+                ..LimitLine::default()
+            }],
             table: TableStatus { used: 1050, size: 65_536 },
             spool: SpoolStatus {
                 directory: "/var/lib/weir/spool".to_owned(),
