@@ -2,131 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene should fail")]
 
+mod control;
+mod crowd;
+mod support;
+
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 
-use e2e_tests::process::{kill, output};
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
-use tempfile::TempDir;
+use e2e_tests::process::kill;
+use rustix::process::{Signal, kill_process};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A forwarder in a directory of its own; both are gone when dropped.
-struct Running {
-    process: Child,
-    dir: TempDir,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        kill(&mut self.process);
-    }
-}
-
-impl Running {
-    fn start(rest: &str) -> Self {
-        let dir = tempfile::Builder::new().prefix("weir-").tempdir().unwrap();
-        write(dir.path(), "edge-1", rest);
-        let mut process = command(dir.path(), &["run"]);
-        let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let process = process.stderr(log).spawn().unwrap();
-        let running = Self { process, dir };
-        wait_for("an answer", || running.ask(&["status"]).status.success().then_some(()));
-        running
-    }
-
-    fn write(&self, rest: &str) {
-        write(self.dir.path(), "edge-1", rest);
-    }
-
-    fn ask(&self, arguments: &[&str]) -> Output {
-        output(&mut command(self.dir.path(), arguments))
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.ask(&[arguments, &["--json"]].concat());
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// Where a service listens for TCP.
-    fn address(&self, service: usize) -> SocketAddr {
-        let status = self.json(&["status"]);
-        let listeners = status["services"][service]["listeners"].as_array().unwrap().clone();
-        let tcp = listeners.iter().find_map(|text| text.as_str().unwrap().strip_prefix("tcp://"));
-        tcp.unwrap().parse().unwrap()
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
-    }
-}
-
-fn file(dir: &Path) -> PathBuf {
-    dir.join("forwarder.toml")
-}
-
-fn write(dir: &Path, node: &str, rest: &str) {
-    let path = dir.display();
-    let text = format!(
-        "node = \"{node}\"\n[recorder]\nendpoint = \"unix:{path}/recorder.sock\"\n\
-         spool = \"{path}/spool\"\n[accounting]\ntable = 64\n[admin]\n\
-         socket = \"{path}/admin.sock\"\n{rest}"
-    );
-    std::fs::write(file(dir), text).unwrap();
-}
-
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_forwarder"));
-    command.args(arguments).arg("-c").arg(file(dir)).stdin(Stdio::null());
-    command
-}
-
-fn service(name: &str, listen: &str, target: SocketAddr) -> String {
-    format!("[[service]]\nname = \"{name}\"\nlisten = [{listen}]\ntarget = [\"{target}\"]\n")
-}
-
-const EVERYONE: &str = "[[rule]]\nname = \"everyone\"\naction = \"pass\"\ncustomer = \"acme\"\n";
-
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} did not come in {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// A server that says its word to whoever connects, and then listens until they leave.
-fn server(word: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            std::thread::spawn(move || {
-                drop(stream.write_all(word.as_bytes()));
-                drop(stream.read_to_end(&mut Vec::new()));
-            });
-        }
-    });
-    address
-}
-
-/// Connects and hears the server's word.
-fn hear(address: SocketAddr, word: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut heard = vec![0; word.len()];
-    stream.read_exact(&mut heard).unwrap();
-    assert_eq!(heard, word.as_bytes());
-    stream
-}
+use support::*;
 
 #[test]
 fn status_and_sessions_show_what_runs() {
@@ -198,8 +85,7 @@ fn a_reload_moves_new_clients_and_leaves_running_sessions_alone() {
 
     let more = forwarder.address(1);
     forwarder.write(&(service("web", "\"tcp://127.0.0.1:0\"", old) + EVERYONE));
-    let process = Pid::from_raw(forwarder.process.id().try_into().unwrap()).unwrap();
-    kill_process(process, Signal::HUP).unwrap();
+    kill_process(process(&forwarder), Signal::HUP).unwrap();
     wait_for("the reload by SIGHUP", || {
         (forwarder.json(&["status"])["services"].as_array().unwrap().len() == 1).then_some(())
     });
