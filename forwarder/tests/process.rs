@@ -193,6 +193,42 @@ fn mode(path: &std::path::Path) -> Option<u32> {
 /// Long enough for a test to show that nobody waited for it.
 const DRAIN: Duration = Duration::from_secs(20);
 
+#[test]
+fn what_was_used_of_a_quota_outlives_a_kill_and_a_stop() {
+    const KB: usize = 1000;
+    let target = Target::start(LOOPBACK);
+    let rules = service("127.0.0.1:0", &target.address().to_string())
+        + "quota = { down = \"100 kB\", every = \"month\", tz = \"UTC\" }\n";
+    let mut scene = Scene::new(&rules);
+    for is_kill in [true, false] {
+        let mut forwarder = scene.start();
+        scene.bound = std::cell::OnceCell::new();
+        let mut client = connect(scene.listener());
+        let mut server = target.accept();
+        server.write_all(&[1; 30 * KB]).unwrap();
+        client.read_exact(&mut [0; 30 * KB]).unwrap();
+        if is_kill {
+            kill(&mut forwarder.0);
+        } else {
+            drop((client, server));
+            assert_eq!(stop(forwarder).status.code(), Some(0));
+        }
+    }
+    let _forwarder = scene.start();
+    scene.bound = std::cell::OnceCell::new();
+    let mut client = connect(scene.listener());
+    let mut server = target.accept();
+    // It fails as soon as the session has ended.
+    drop(server.write_all(&[1; 300 * KB]));
+    let (mut got, mut buffer) = (0, [0; 10 * KB]);
+    while let Ok(more @ 1..) = client.read(&mut buffer) {
+        got += more;
+    }
+    assert!(got <= 40 * KB, "{got} bytes of the 40 kB that were left");
+    let refused = connect(scene.listener()).read(&mut [0]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionReset);
+}
+
 /// A directory with a configuration.
 struct Scene {
     dir: TempDir,

@@ -17,6 +17,8 @@ mod keeper;
 mod quotas;
 mod show;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

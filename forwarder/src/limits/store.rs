@@ -68,6 +68,17 @@ impl Memory {
     }
 }
 
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some((path, file)) = &self.file
+            && let Err(error) = flock(file, FlockOperation::Unlock)
+        {
+            // The mapping holds the lock for as long as the process lives, then.
+            tracing::debug!(path = %path.display(), %error, "the quotas' memory stays locked");
+        }
+    }
+}
+
 fn cells(words: &'static [AtomicU64]) -> &'static [[AtomicU64; CELL_WORDS]] {
     words.get(HEAD_WORDS..).unwrap_or_default().as_chunks().0
 }

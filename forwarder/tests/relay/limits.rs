@@ -231,10 +231,12 @@ fn both_directions_share_one_bandwidth_and_other_rules_are_not_slowed() {
 
 #[test]
 fn a_fin_comes_after_all_the_bytes_that_a_limit_holds_back() {
-    for route in [Route::Copy, Route::Splice] {
+    for (route, capture) in [(Route::Copy, "off"), (Route::Splice, "off"), (Route::Splice, "full")]
+    {
         for down in [false, true] {
             let target = tcp_target();
             let service = one_service(Tcp, &[target.local_addr().unwrap()]);
+            let service = format!("{service}capture = \"{capture}\"\n");
             let limit = "timeouts = { tcp_idle = \"300ms\" }\n\
                          [[rule.limit]]\nper = \"client\"\n\
                          bandwidth = { up = \"8 KiB/s\", down = \"8 KiB/s\", burst = \"2 KiB\" }\n";

@@ -18,6 +18,7 @@ mod modes;
 mod names;
 mod peers;
 mod preamble;
+mod quotas;
 mod recorder;
 mod rejudge;
 mod sources;

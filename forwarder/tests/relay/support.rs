@@ -183,6 +183,7 @@ impl Scene {
     pub(crate) fn finish_within(mut self, patience: Duration) -> Rows {
         self.control.block_on(async {
             self.relay.drain(patience).await.unwrap();
+            self.relay.limits().close();
             assert!(self.journal.finish().await, "the last rows are durable");
         });
         self.journal.close();
