@@ -76,7 +76,7 @@ pub struct Bandwidth {
     /// Both directions together.
     pub both_bps: Option<u64>,
     /// What may go at once after a silence, in bytes. `None`: what the rate gives in 100 ms, at
-    /// least 16 KiB.
+    /// least 2 KiB.
     pub burst_bytes: Option<u64>,
 }
 
