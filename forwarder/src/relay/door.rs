@@ -17,7 +17,8 @@ use super::admit::{Arrival, Door, Facts};
 use super::counters::count;
 use super::preread::{Asked, Bad, Spot, watch_anew};
 use super::pump::broken;
-use super::tcp::{begin, refuse};
+use super::refuse::refuse;
+use super::tcp::{begin, reset};
 use super::thread::{DataThread, Running};
 
 /// What a client waits for.
@@ -40,12 +41,12 @@ pub(super) fn wait(
     let Some(spot) = thread.porch.take() else {
         count(&thread.shared.counters.door_full);
         let action = thread.turn_away(&arrival, EndPhase::Preread, DenyReason::Resource);
-        return refuse(&client, action);
+        return refuse(thread, client, action, permit);
     };
     let _running = Running::begin(thread);
-    let client = Some(client);
-    let waiter = Waiter { thread: Rc::clone(thread), arrival, client, spot, _running };
-    spawn_local(waiter.run(wanted, permit));
+    let held = Some((client, permit));
+    let waiter = Waiter { thread: Rc::clone(thread), arrival, held, spot, _running };
+    spawn_local(waiter.run(wanted));
 }
 
 /// A client at the door. Dropped while it waits, it is refused: we stop.
@@ -53,7 +54,7 @@ struct Waiter {
     thread: Rc<DataThread>,
     arrival: Arrival,
     /// `None`: it was let in or turned away, or was lost.
-    client: Option<TcpStream>,
+    held: Option<(TcpStream, Permit)>,
     spot: Spot,
     _running: Running,
 }
@@ -62,7 +63,7 @@ struct Waiter {
 const CLIENT_WAITS: &str = "the connection is taken only when the client is let in or turned away";
 
 impl Waiter {
-    async fn run(mut self, wanted: Wanted, permit: Permit) {
+    async fn run(mut self, wanted: Wanted) {
         let mut facts = Facts::default();
         let mut found = match wanted {
             Wanted::Header(only) => self.read_header(only).await,
@@ -74,11 +75,12 @@ impl Waiter {
             }
             match self.thread.admit(&self.arrival, &facts) {
                 Door::Admitted(admitted, meter) => {
-                    let client = self.client.take().expect(CLIENT_WAITS);
+                    let (client, permit) = self.held.take().expect(CLIENT_WAITS);
                     return begin(&self.thread, admitted, meter, client, permit);
                 }
                 Door::Refused(action) => {
-                    return refuse(&self.client.take().expect(CLIENT_WAITS), action);
+                    let (client, permit) = self.held.take().expect(CLIENT_WAITS);
+                    return refuse(&self.thread, client, action, permit);
                 }
                 Door::Asks(question) => found = self.find_out(question, &mut facts).await,
             }
@@ -90,13 +92,13 @@ impl Waiter {
         let action = self.thread.turn_away(&self.arrival, phase, reason);
         let log = self.thread.log(self.thread.shared.clock.now());
         log.bad_preamble(&self.arrival, bad);
-        if let Some(client) = self.client.take() {
-            refuse(&client, action);
+        if let Some((client, permit)) = self.held.take() {
+            refuse(&self.thread, client, action, permit);
         }
     }
 
     fn client(&self) -> &TcpStream {
-        self.client.as_ref().expect(CLIENT_WAITS)
+        &self.held.as_ref().expect(CLIENT_WAITS).0
     }
 
     async fn read_header(&mut self, only: Option<ProxyVersion>) -> Result<(), Bad> {
@@ -126,13 +128,13 @@ impl Waiter {
     }
 
     async fn server_name(&mut self) -> Result<Fact<String>, Bad> {
-        let within = self.thread.shared.plan.load().config.timeouts.preread;
+        let within = self.thread.shared.plan.load().preread(self.arrival.listener);
         match self.spot.server_name(self.client(), &self.thread.ticks, within).await? {
             Asked::For(name) => Ok(Fact::Known(name)),
             Asked::ForNone => Ok(Fact::Unknown),
             Asked::NotYet => {
-                let client = self.client.take().expect(CLIENT_WAITS);
-                self.client = Some(watch_anew(client).map_err(|_| Bad::Left)?);
+                let (client, permit) = self.held.take().expect(CLIENT_WAITS);
+                self.held = Some((watch_anew(client).map_err(|_| Bad::Left)?, permit));
                 Ok(Fact::Unknown)
             }
         }
@@ -141,9 +143,9 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if let Some(client) = self.client.take() {
-            let reason = DenyReason::Draining;
-            refuse(&client, self.thread.turn_away(&self.arrival, EndPhase::Drain, reason));
+        if let Some((client, _)) = &self.held {
+            self.thread.turn_away(&self.arrival, EndPhase::Drain, DenyReason::Draining);
+            reset(client);
         }
     }
 }

@@ -29,6 +29,7 @@ mod preread;
 mod proof;
 mod pump;
 mod reach;
+mod refuse;
 mod rejudge;
 mod relaying;
 mod seats;

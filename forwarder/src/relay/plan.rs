@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use forwarder_core::config::{
     Action, CaptureMode, Config, Listener, ProxyAccept, ProxySend, ProxyVersion, Rule, Service,
@@ -66,6 +67,8 @@ pub(crate) struct ServicePlan {
     pub(crate) figures: Arc<ServiceCounts>,
     /// Whose PROXY headers are taken.
     proxies: Option<ProxyAccept>,
+    /// How long its clients may take to say which server they ask for, never zero.
+    preread: Duration,
     /// How many UDP sessions it may have. `None`: any number.
     pub(crate) seats: Option<Seats>,
     /// Its index in the configuration.
@@ -143,6 +146,7 @@ impl Plan {
                 counters: lasting.counters.service(&service.name),
                 figures: lasting.counters.figures.service(&service.name),
                 proxies: service.proxy_accept.clone(),
+                preread: preread(config, index),
                 seats: service
                     .max_udp_sessions
                     .map(|most| Seats::new(most, name_id))
@@ -187,6 +191,11 @@ impl Plan {
         proxies.trusted.iter().any(|network| network.contains(&peer)).then_some(proxies)
     }
 
+    /// How long a client may take to say which server it asks for, never zero.
+    pub(crate) fn preread(&self, listener: Listener) -> Duration {
+        self.service(listener).map_or(self.config.timeouts.preread, |service| service.preread)
+    }
+
     /// What the rules say about a client of a service.
     pub(crate) fn decide<'a>(&self, service: &'a ServicePlan, client: &Client<'_>) -> Decision<'a> {
         let plan = |rule: usize| service.rules.get(&rule);
@@ -218,6 +227,18 @@ impl Plan {
                     && dial::is_local(target)
         })
     }
+}
+
+/// The longest that a rule of a service waits for a server's name: which rule it will be is not
+/// known before.
+fn preread(config: &Config, service: usize) -> Duration {
+    let rules = config.rules_of(service).iter().map(|&rule| &config.rules[rule]);
+    let longest =
+        rules.filter(|rule| !rule.server_name.is_empty()).map(|rule| match &rule.action {
+            Action::Pass(pass) => pass.timeouts.preread,
+            Action::Block => config.timeouts.preread,
+        });
+    longest.max().unwrap_or(config.timeouts.preread)
 }
 
 impl RulePlan {

@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 use super::ticks::Ticks;
 use crate::dial;
 
-/// Clients of one thread that may be at the door at the same time, so that those who send nothing
-/// cannot have all descriptors.
+/// Clients of one thread that may be at the door at the same time, and as many that may be on their
+/// way out: those who do nothing cannot have all descriptors.
 const PLACES: usize = 4096;
 
 /// One thread's places at the door, and the memory that it looks at preambles in: one piece for

@@ -17,8 +17,8 @@ use forwarder_core::session::{Command, DialFailure, End, Event, Route, TcpSessio
 use forwarder_core::target::Place;
 use forwarder_sys::tcp_info::{TcpInfo, tcp_info};
 use schemas::vocab::{
-    ClientAddr, DenyAction, Direction, EgressAddr, EndReason, ListenAddr, PerDirection, TargetAddr,
-    Timestamp, Transport,
+    ClientAddr, Direction, EgressAddr, EndReason, ListenAddr, PerDirection, TargetAddr, Timestamp,
+    Transport,
 };
 use schemas::wire::MarkKind;
 use socket2::SockRef;
@@ -34,6 +34,7 @@ use super::leash::Hold;
 use super::log::{Beginning, Outcome, TcpSides};
 use super::meter::Meter;
 use super::reach::Reach;
+use super::refuse::refuse;
 use super::relaying::{Parts, Patience, Relaying, Watch};
 use super::thread::{DataThread, Running};
 use crate::listener::Bound;
@@ -68,7 +69,7 @@ pub(crate) fn accepted(
     }
     match thread.admit(&arrival, &Facts::default()) {
         Door::Admitted(admitted, meter) => begin(thread, admitted, meter, client, permit),
-        Door::Refused(action) => refuse(&client, action),
+        Door::Refused(action) => refuse(thread, client, action, permit),
         Door::Asks(question) => {
             door::wait(thread, arrival, Wanted::Answer(question), client, permit);
         }
@@ -107,14 +108,6 @@ pub(super) fn begin(
         _permit: permit,
     };
     leash.tie(spawn_local(life(session)).abort_handle());
-}
-
-/// Closes a client's connection as it is to see it.
-pub(super) fn refuse(client: &TcpStream, action: DenyAction) {
-    match action {
-        DenyAction::Reset => reset(client),
-        DenyAction::Close | DenyAction::Drop => {}
-    }
 }
 
 /// A session's task.
@@ -376,7 +369,7 @@ pub(super) fn finish(receiver: &TcpStream) {
 }
 
 /// Makes the close that follows a reset, so that the peer cannot take a cut stream for a whole one.
-fn reset(peer: &TcpStream) {
+pub(super) fn reset(peer: &TcpStream) {
     if let Err(error) = peer.set_zero_linger() {
         tracing::trace!(%error, "no reset could be prepared");
     }

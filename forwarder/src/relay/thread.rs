@@ -130,6 +130,8 @@ pub(crate) struct DataThread {
     pub(crate) pipes: Rc<Pipes>,
     /// Room for clients about whom something is to be found out first.
     pub(crate) porch: Rc<Porch>,
+    /// Room for clients that were refused, until they have left.
+    pub(crate) exit: Rc<Porch>,
     pub(crate) ticks: Rc<Ticks>,
     /// Every session that runs.
     pub(crate) leashes: Rc<Leashes>,
@@ -157,6 +159,7 @@ impl DataThread {
             batches: Batches::default(),
             pipes,
             porch: Rc::default(),
+            exit: Rc::default(),
             ticks: Rc::default(),
             leashes: Rc::default(),
             associations: Cell::new(0),

@@ -13,6 +13,7 @@ mod dns;
 mod ended;
 mod guards;
 mod intake;
+mod introduced;
 mod limits;
 mod modes;
 mod names;

@@ -1,17 +1,17 @@
 //! What clients send before they are let in: PROXY headers, and the names of servers.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use forwarder_core::config::{
-    Action, Config, Host, ProxyAccept, ProxySend, ProxyVersion, Rule, ServerName, Target,
-};
-use forwarder_core::preamble::{Answer, proxy};
+use forwarder_core::config::ProxyVersion;
+use forwarder_core::preamble::proxy;
 use schemas::table::Denied;
 use schemas::vocab::Transport::Tcp;
 use schemas::wire::Rows;
 
+use crate::recorder::Recorder;
 use crate::support::*;
 
 /// Long enough for whoever sends what it should, on a busy machine.
@@ -20,33 +20,37 @@ const AMPLE: Duration = DEADLINE;
 /// Short enough to be waited for.
 const SOON: Duration = Duration::from_millis(200);
 
+/// One service to `target` with this `proxy_protocol`.
+pub(crate) fn service_with(proxy_protocol: &str, target: &TcpListener) -> String {
+    let service = one_service(Tcp, &[target.local_addr().unwrap()]);
+    service.replacen('\n', &format!("\nproxy_protocol = {{ {proxy_protocol} }}\n"), 1)
+}
+
 /// A relay whose only service takes PROXY headers from `trusted` and goes to `target`.
 fn behind_a_proxy(target: &TcpListener, trusted: &str, preread: Duration) -> Scene {
-    let service = one_service(Tcp, &[target.local_addr().unwrap()]);
-    Scene::start_changed(&service, Setup::default(), |config| {
-        config.timeouts.preread = preread;
-        let trusted = vec![trusted.parse().unwrap()];
-        config.services[0].proxy_accept = Some(ProxyAccept { version: None, trusted });
-    })
+    let accept = format!("accept = \"any\", trusted = [\"{trusted}\"]");
+    Scene::start(&format!("{}{}", timeouts(preread), service_with(&accept, target)))
 }
 
-/// A relay that sends clients to the first target who ask for `a.example` or any name below
+fn timeouts(preread: Duration) -> String {
+    format!("[timeouts]\npreread = \"{}ms\"\n", preread.as_millis())
+}
+
+/// A service that sends clients to the first target who ask for `a.example` or any name below
 /// `b.example`, and to the second whoever is left.
 fn by_name(targets: [&TcpListener; 2], preread: Duration) -> Scene {
-    let [named, other] = targets.map(|target| target.local_addr().unwrap());
-    let rule = "[[rule]]\nname = \"others\"\naction = \"pass\"\n";
-    let service = one_service(Tcp, &[named]).replace("\"all\"", "\"named\"");
-    Scene::start_changed(&format!("{service}{rule}"), Setup::default(), |config| {
-        config.timeouts.preread = preread;
-        let names = [ServerName::Exact("a.example".into()), ServerName::Below("b.example".into())];
-        config.rules[0].server_name = names.into();
-        pass_to(&mut config.rules[1], other);
-    })
+    Scene::start(&named_services(targets, preread, ""))
 }
 
-fn pass_to(rule: &mut Rule, target: SocketAddr) {
-    let Action::Pass(pass) = &mut rule.action else { panic!("the rule blocks") };
-    pass.targets = vec![Target { host: Host::Address(target.ip()), port: Some(target.port()) }];
+fn named_services(targets: [&TcpListener; 2], preread: Duration, of_named: &str) -> String {
+    let [named, other] = targets.map(|target| target.local_addr().unwrap());
+    format!(
+        "{}[[service]]\nname = \"s\"\nlisten = [\"tcp://{ANY}\"]\ntarget = [\"{named}\"]\n\
+         [[rule]]\nname = \"named\"\nserver_name = [\"a.example\", \"*.B.example\"]\n{of_named}\n\
+         action = \"pass\"\n\
+         [[rule]]\nname = \"others\"\ntarget = [\"{other}\"]\naction = \"pass\"\n",
+        timeouts(preread)
+    )
 }
 
 /// The ClientHello that `openssl s_client` sends, with this name or without one.
@@ -67,7 +71,7 @@ fn client_hello(name: Option<&str>) -> Vec<u8> {
     [&[0x16, 3, 1][..], &size(message.len()), &message].concat()
 }
 
-fn header(version: ProxyVersion, client: &str) -> proxy::Written {
+pub(crate) fn header(version: ProxyVersion, client: &str) -> proxy::Written {
     proxy::write(version, client.parse().unwrap(), "198.51.100.1:443".parse().unwrap())
 }
 
@@ -91,7 +95,7 @@ fn assert_arrives(scene: &Scene, target: &TcpListener, first: &[u8]) {
     assert_eq!(read_to_end(&mut client), Ok(vec![]));
 }
 
-fn assert_refused(client: &mut TcpStream) {
+pub(crate) fn assert_refused(client: &mut TcpStream) {
     let end = read_to_end(client);
     assert!(matches!(end, Err(ErrorKind::ConnectionReset)), "{end:?}");
 }
@@ -163,12 +167,9 @@ fn a_header_of_somebody_who_is_not_trusted_is_payload() {
 #[test]
 fn rules_see_the_client_behind_the_proxy() {
     let target = tcp_target();
-    let allowed = one_service(Tcp, &[target.local_addr().unwrap()])
-        .replace("name = \"all\"", "name = \"all\"\nfrom = [\"192.0.2.7\"]");
-    let scene = Scene::start_changed(&allowed, Setup::default(), |config| {
-        let trusted = vec!["127.0.0.0/8".parse().unwrap()];
-        config.services[0].proxy_accept = Some(ProxyAccept { version: None, trusted });
-    });
+    let service = service_with("accept = \"any\", trusted = [\"127.0.0.0/8\"]", &target);
+    let only = "name = \"all\"\nfrom = [\"192.0.2.7\"]";
+    let scene = Scene::start(&service.replace("name = \"all\"", only));
     let greet = |from: &str| {
         let mut client = tcp_client(scene.address(0));
         client.write_all(&header(ProxyVersion::V2, from)).unwrap();
@@ -297,119 +298,6 @@ fn a_client_that_waits_for_its_server_to_speak_gets_there_without_a_name() {
     }
 }
 
-/// A relay that tells its target who the client is.
-fn that_introduces(target: &TcpListener, version: ProxyVersion) -> Scene {
-    let service = one_service(Tcp, &[target.local_addr().unwrap()]);
-    let introduce = |config: &mut Config| config.services[0].proxy_send = Some(version);
-    Scene::start_changed(&service, Setup::default(), introduce)
-}
-
-/// Reads a header as a target does, and not a byte more.
-fn read_header(server: &mut TcpStream) -> (Vec<u8>, proxy::Header) {
-    let mut bytes = Vec::new();
-    loop {
-        let mut byte = [0];
-        server.read_exact(&mut byte).unwrap();
-        bytes.extend(byte);
-        match proxy::parse(&bytes, None) {
-            Answer::Incomplete => {}
-            Answer::Done(header) => return (bytes, header),
-            Answer::Malformed(why) => panic!("{why}: {bytes:?}"),
-        }
-    }
-}
-
-#[test]
-fn a_target_is_told_who_the_client_is_before_the_payload() {
-    for version in [ProxyVersion::V1, ProxyVersion::V2] {
-        let target = tcp_target();
-        let scene = that_introduces(&target, version);
-        let mut client = tcp_client(scene.address(0));
-        let from = client.local_addr().unwrap();
-        let mut server = accept(&target);
-        // Without a word of the client: the target may be the one who speaks first.
-        let (bytes, header) = read_header(&mut server);
-        assert_eq!(header.client, Some(from));
-        assert_eq!(bytes, *proxy::write(version, from, scene.address(0)));
-        pass(&mut server, &mut client, b"220 ready");
-        pass(&mut client, &mut server, b"question");
-        // More than any buffer on the way holds, so that the pipes carry it, too.
-        let payload = pattern(3 << 20);
-        let sender = std::thread::spawn(move || client.write_all(&payload).map(|()| client));
-        let mut got = vec![0; 3 << 20];
-        server.read_exact(&mut got).unwrap();
-        assert!(got == pattern(3 << 20));
-        drop((sender.join().unwrap().unwrap(), server));
-        let session = scene.finish().sessions.remove(0);
-        let up = 8 + (3 << 20);
-        assert_eq!(bytes_of(&session), [up, up, 9, 9], "the header is no payload");
-    }
-}
-
-#[test]
-fn a_rule_may_tell_its_targets_otherwise_than_the_service() {
-    for (of_rule, told) in [
-        (ProxySend::AsService, true),
-        (ProxySend::Off, false),
-        (ProxySend::On(ProxyVersion::V1), true),
-    ] {
-        let target = tcp_target();
-        let service = one_service(Tcp, &[target.local_addr().unwrap()]);
-        let scene = Scene::start_changed(&service, Setup::default(), |config| {
-            config.services[0].proxy_send = Some(ProxyVersion::V2);
-            let Action::Pass(pass) = &mut config.rules[0].action else { panic!("it blocks") };
-            pass.proxy_send = of_rule;
-        });
-        let mut client = tcp_client(scene.address(0));
-        client.write_all(b"x").unwrap();
-        let mut server = accept(&target);
-        if told {
-            let (bytes, _) = read_header(&mut server);
-            assert_eq!(bytes[0] == b'P', of_rule == ProxySend::On(ProxyVersion::V1));
-        }
-        let mut got = [0];
-        server.read_exact(&mut got).unwrap();
-        assert_eq!(&got, b"x");
-        drop((client, server));
-        scene.finish();
-    }
-}
-
-#[test]
-fn a_chain_of_proxies_names_the_first_client() {
-    let target = tcp_target();
-    let service = one_service(Tcp, &[target.local_addr().unwrap()]);
-    let scene = Scene::start_changed(&service, Setup::default(), |config| {
-        let trusted = vec!["127.0.0.0/8".parse().unwrap()];
-        config.services[0].proxy_accept = Some(ProxyAccept { version: None, trusted });
-        config.services[0].proxy_send = Some(ProxyVersion::V2);
-    });
-    for (from, version) in
-        [("192.0.2.7:9", ProxyVersion::V1), ("[2001:db8::7]:9", ProxyVersion::V2)]
-    {
-        let mut client = tcp_client(scene.address(0));
-        client.write_all(&header(version, from)).unwrap();
-        let (_, header) = read_header(&mut accept(&target));
-        assert_eq!(header.client, Some(from.parse().unwrap()));
-    }
-    scene.finish();
-}
-
-#[test]
-fn what_a_target_never_acknowledged_leaves_the_header_out() {
-    let target = tcp_target();
-    let scene = that_introduces(&target, ProxyVersion::V2);
-    let mut client = tcp_client(scene.address(0));
-    let mut server = accept(&target);
-    read_header(&mut server);
-    pass(&mut client, &mut server, b"question");
-    reset(server);
-    assert_refused(&mut client);
-    let session = scene.finish().sessions.remove(0);
-    assert_eq!(session.end_reason, "target_reset");
-    assert_eq!((session.bytes_up, session.unacked_up), (8, Some(0)));
-}
-
 #[test]
 fn who_waits_at_the_door_when_we_stop_is_refused_as_draining() {
     let target = tcp_target();
@@ -419,4 +307,116 @@ fn who_waits_at_the_door_when_we_stop_is_refused_as_draining() {
     let denied = only_refusal(scene.finish_within(SOON));
     assert_eq!((denied.phase.as_str(), denied.reason.as_str()), ("drain", "draining"));
     assert_refused(&mut client);
+}
+
+#[test]
+fn a_capture_begins_with_the_first_byte_of_the_payload() {
+    let (named, other) = (tcp_target(), tcp_target());
+    let recorder = Recorder::start();
+    let accept_header =
+        "proxy_protocol = { accept = \"any\", trusted = [\"127.0.0.1\"] }\n[[rule]]";
+    let services = named_services([&named, &other], AMPLE, "capture = \"full\"").replacen(
+        "[[rule]]",
+        accept_header,
+        1,
+    );
+    let scene =
+        Scene::start_with(&services, Setup { capture: recorder.lane(), ..Setup::default() });
+    let hello = client_hello(Some("a.example"));
+    let mut client = tcp_client(scene.address(0));
+    let first = [&*header(ProxyVersion::V2, "192.0.2.7:50123"), &hello].concat();
+    send_in(first.chunks(30), &mut client);
+    let mut server = accept(&named);
+    let mut got = vec![0; hello.len()];
+    server.read_exact(&mut got).unwrap();
+    pass(&mut server, &mut client, b"hello, too");
+    drop((client, server));
+    let session = scene.finish().sessions.remove(0);
+    assert_eq!(
+        (session.captured_bytes, session.capture_dropped_bytes),
+        (hello.len() as i64 + 10, 0)
+    );
+    let kept = recorder.finish().remove(&1).unwrap();
+    assert_eq!((kept.payload.up, kept.payload.down), (hello, b"hello, too".to_vec()));
+}
+
+/// Whether a program is installed; a test that needs it says so and does without.
+fn has(program: &str) -> bool {
+    let found =
+        Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if found.is_err() {
+        println!("skipped: {program} is not installed");
+    }
+    found.is_ok()
+}
+
+#[test]
+fn curl_tells_by_a_header_for_whom_it_speaks() {
+    if !has("curl") {
+        return;
+    }
+    let target = tcp_target();
+    let scene = behind_a_proxy(&target, "127.0.0.0/8", AMPLE);
+    let url = format!("http://{}/", scene.address(0));
+    let curl = Command::new("curl")
+        .args(["-s", "-m", "30", "--haproxy-protocol", &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut server = accept(&target);
+    let mut begins = [0; 14];
+    server.read_exact(&mut begins).unwrap();
+    assert_eq!(&begins, b"GET / HTTP/1.1");
+    server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    assert_eq!(curl.wait_with_output().unwrap().stdout, b"ok");
+    drop(server);
+    let session = scene.finish().sessions.remove(0);
+    // It speaks for itself, by name.
+    assert_eq!(session.proxied_client_ip.as_deref(), Some("127.0.0.1"));
+    assert_eq!(session.proxied_client_port, Some(session.client_port));
+}
+
+#[test]
+fn openssl_asks_for_its_server() {
+    if !has("openssl") {
+        return;
+    }
+    let (named, other) = (tcp_target(), tcp_target());
+    let scene = by_name([&named, &other], AMPLE);
+    let connect = scene.address(0).to_string();
+    for (name, target) in [("deep.b.example", &named), ("c.example", &other)] {
+        let mut openssl = Command::new("openssl")
+            .args(["s_client", "-connect", &connect, "-servername", name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut server = accept(target);
+        let mut begins = [0; 3];
+        server.read_exact(&mut begins).unwrap();
+        assert_eq!(begins, [0x16, 3, 1]);
+        reset(server);
+        openssl.wait().unwrap();
+    }
+    scene.finish();
+}
+
+/// What a client sees that a rule refuses, with something of its own still unread by us.
+#[test]
+fn a_client_that_is_refused_in_order_sees_an_end_and_no_reset() {
+    for refuse in ["reset", "close"] {
+        let (named, other) = (tcp_target(), tcp_target());
+        let services = named_services([&named, &other], AMPLE, &format!("refuse = \"{refuse}\""));
+        let scene = Scene::start(&services.replacen("action = \"pass\"", "action = \"block\"", 1));
+        let mut client = tcp_client(scene.address(0));
+        client.write_all(&client_hello(Some("a.example"))).unwrap();
+        match refuse {
+            "close" => assert_eq!(read_to_end(&mut client), Ok(vec![])),
+            _ => assert_refused(&mut client),
+        }
+        drop(client);
+        let denied = only_refusal(scene.finish());
+        assert_eq!((denied.action.as_str(), denied.rule.as_deref()), (refuse, Some("named")));
+    }
 }
