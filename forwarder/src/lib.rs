@@ -8,6 +8,7 @@
 
 pub mod accounting;
 pub mod admin;
+mod alerts;
 pub mod capture;
 pub mod check;
 pub mod cli;
@@ -19,6 +20,7 @@ pub mod link;
 pub mod listener;
 pub mod load;
 pub mod log;
+pub mod metrics;
 pub mod names;
 pub mod relay;
 pub mod reload;

@@ -14,13 +14,14 @@ use forwarder_core::config::Config;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::accounting::{self, Account, JournalThread};
 use crate::admin::inside::{Inside, RELOAD_QUEUE, ReloadWish};
 use crate::admin::server::Server;
 use crate::admin::{Applied, Reloaded};
+use crate::alerts::{self, Board};
 use crate::capture::{self, CaptureSender};
 use crate::check;
 use crate::clock::Clock;
@@ -28,6 +29,7 @@ use crate::health::look_after;
 use crate::link::accounting::{AccountingLane, Settings};
 use crate::load;
 use crate::log::LogThread;
+use crate::metrics;
 use crate::names::{Change, NameWatch, Names};
 use crate::relay::{Bindings, Rejudged, Relay, Tuning};
 use crate::reload::{self, Live};
@@ -149,6 +151,8 @@ struct Forwarder {
     /// Tells the journal thread what the recorder has acknowledged.
     acknowledging: JoinHandle<()>,
     admin: JoinHandle<()>,
+    /// Serve metrics, and look after alerts; they end when this is dropped.
+    watchers: JoinSet<()>,
     /// Checks the targets.
     prober: JoinHandle<()>,
     reloads: mpsc::Receiver<ReloadWish>,
@@ -169,6 +173,7 @@ impl Forwarder {
             Failure::new(exit, error)
         })?;
         let server = Server::bind(&config.admin_socket)?;
+        let scraped = config.metrics.map(metrics::server::Server::bind).transpose()?;
         let (account, journal) =
             accounting::start(&config, clock).map_err(|error| Failure::new(error.exit(), error))?;
         let (link, acknowledging) = start_link(&config, &account, &journal, clock);
@@ -205,6 +210,7 @@ impl Forwarder {
             reloads: wishes,
             last_look: Arc::default(),
         };
+        let watchers = watch_over(&inside, scraped);
         let admin = tokio::spawn(server.serve(move |request| inside.clone().answer(request)));
         Ok(Self {
             live,
@@ -218,6 +224,7 @@ impl Forwarder {
             capture,
             acknowledging,
             admin,
+            watchers,
             prober,
             reloads,
         })
@@ -291,6 +298,9 @@ impl Forwarder {
             let Rejudged { ended, unjudged } = relay.controls().rejudge().await;
             reloaded.applied = Some(Applied { ended, unjudged });
         }
+        let counters = relay.counters();
+        let counter = if outcome.is_ok() { &counters.reloads } else { &counters.reloads_refused };
+        counter.fetch_add(1, Ordering::Relaxed);
         reload::report(&outcome, &self.account, self.clock.wall(self.clock.now()));
         outcome
     }
@@ -327,6 +337,7 @@ impl Forwarder {
         }
         self.relay.limits().close();
         self.admin.abort();
+        self.watchers.abort_all();
         self.prober.abort();
         let closing = async {
             // Before the last rows: they tell how much payload was lost.
@@ -352,6 +363,22 @@ impl Forwarder {
             self.journal.close();
         }
     }
+}
+
+/// Serves metrics, if they are wanted, and looks after the alerts.
+fn watch_over(inside: &Inside, scraped: Option<metrics::server::Server>) -> JoinSet<()> {
+    let (alerts, mut watchers) = (Board::default(), JoinSet::new());
+    if let Some(server) = scraped {
+        match server.address() {
+            Ok(address) => tracing::info!(%address, "serving metrics"),
+            Err(error) => tracing::warn!(%error, "metrics are served at an unknown address"),
+        }
+        let measured = metrics::Measured { inside: inside.clone(), alerts: alerts.clone() };
+        watchers.spawn(server.serve(move || measured.render()));
+    }
+    let (live, counters) = (Arc::clone(&inside.live), Arc::clone(&inside.counters));
+    watchers.spawn(alerts::watch(live, counters, inside.account.clone(), inside.clock, alerts));
+    watchers
 }
 
 fn start_link(

@@ -42,6 +42,10 @@ struct Shared {
     denials_lost: AtomicU64,
     events: ArrayQueue<Event>,
     events_lost: AtomicU64,
+    /// Both since the start; the two above begin anew with every event that tells of them.
+    reports_lost: AtomicU64,
+    /// Rows that were made.
+    rows: AtomicU64,
     opened: AtomicU64,
     denied: AtomicU64,
     capture_dropped: AtomicU64,
@@ -59,6 +63,8 @@ impl Account {
             denials_lost: AtomicU64::new(0),
             events: ArrayQueue::new(EVENT_QUEUE),
             events_lost: AtomicU64::new(0),
+            reports_lost: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             capture_dropped: AtomicU64::new(0),
@@ -132,6 +138,21 @@ impl Account {
     /// Sessions opened and attempts refused since the start.
     pub fn opened_and_denied(&self) -> (u64, u64) {
         (self.shared.opened.load(Ordering::Relaxed), self.shared.denied.load(Ordering::Relaxed))
+    }
+
+    /// Rows made since the start.
+    pub fn rows(&self) -> u64 {
+        self.shared.rows.load(Ordering::Relaxed)
+    }
+
+    /// Refused attempts and events since the start that came too fast and have no row.
+    pub fn reports_lost(&self) -> u64 {
+        self.shared.reports_lost.load(Ordering::Relaxed)
+    }
+
+    /// Datagrams since the start that the kernel dropped from a receive queue of ours.
+    pub fn datagrams_lost(&self) -> u64 {
+        self.shared.datagrams_dropped.load(Ordering::Relaxed)
     }
 
     /// Slots of the counter table that are in use, and how many there are.

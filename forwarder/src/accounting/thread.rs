@@ -63,6 +63,14 @@ impl SpoolState {
     pub fn oldest_frame(&self) -> u64 {
         self.oldest_frame.load(Ordering::Relaxed)
     }
+
+    /// Frames that the recorder has not acknowledged.
+    pub fn unacknowledged(&self) -> u64 {
+        let durable = *self.durable.borrow();
+        let acknowledged = self.acknowledged.load(Ordering::Relaxed);
+        // What the spool no longer holds needs no acknowledgement.
+        durable.saturating_sub(acknowledged.max(self.oldest_frame().saturating_sub(1)))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,10 +297,12 @@ impl Journalist {
         }
         ledger.capture_dropped(shared.capture_dropped.load(Ordering::Relaxed));
         ledger.datagrams_dropped(shared.datagrams_dropped.load(Ordering::Relaxed));
+        shared.rows.store(ledger.next_seq().saturating_sub(1).cast_unsigned(), Ordering::Relaxed);
         for (lost, what) in
             [(&shared.denials_lost, "refused attempts"), (&shared.events_lost, "events")]
         {
             let lost = lost.swap(0, Ordering::Relaxed);
+            shared.reports_lost.fetch_add(lost, Ordering::Relaxed);
             if lost > 0 {
                 let message =
                     format!("{lost} {what} came too fast to be told apart and have no row");

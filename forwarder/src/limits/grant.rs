@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::Inside;
 use super::group::{Entry, Group, Of};
+use crate::clock::micros;
 
 /// A session's places, and what it has booked. Its places are free when it is dropped.
 #[derive(Debug)]
@@ -103,7 +104,9 @@ impl Grant {
         };
         if at > now {
             if wait.timer.is_none() {
-                self.inside.counters.held_back.fetch_add(1, Ordering::Relaxed);
+                let counters = &self.inside.counters;
+                counters.held_back.fetch_add(1, Ordering::Relaxed);
+                counters.held_back_us.fetch_add(micros(at - now), Ordering::Relaxed);
             }
             let timer = wait.timer.get_or_insert_with(|| Box::pin(sleep_until(at.into())));
             if timer.deadline() != at.into() {

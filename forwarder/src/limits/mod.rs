@@ -70,6 +70,8 @@ pub struct Counters {
     pub datagrams_dropped: AtomicU64,
     /// Times a session of a stream was held back by a bandwidth.
     pub held_back: AtomicU64,
+    /// How long sessions of streams were held back by bandwidths, together, in microseconds.
+    pub held_back_us: AtomicU64,
     /// Sharers forgotten because nothing of them was left to remember.
     pub forgotten: AtomicU64,
     /// Times the quotas could not be saved.

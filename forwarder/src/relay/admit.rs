@@ -216,6 +216,9 @@ impl DataThread {
                 count(&rule.counters.denied);
                 let figures = rule.figures(service, &shared.counters.figures);
                 figures.counters.denied.count(reason);
+                if let Some(hit) = hit {
+                    figures.counters.refused_by(&hit.limit);
+                }
             }
             None => service.figures.denied_by_none.count(reason),
         }

@@ -13,6 +13,10 @@ use super::figures::Figures;
 pub struct Counters {
     /// By service, rule and target.
     pub(crate) figures: Figures,
+    /// Reloads that put a configuration in force.
+    pub reloads: AtomicU64,
+    /// Reloads that were refused.
+    pub reloads_refused: AtomicU64,
     /// Times a listener stopped accepting for lack of descriptors or memory.
     pub accept_pauses: AtomicU64,
     /// Connections that broke between the kernel's accept and ours.
@@ -123,6 +127,12 @@ impl Counters {
     pub fn of_service(&self, name: &ServiceName) -> Tallied {
         let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         services.get(name).map_or_else(Tallied::default, |tally| tally.read())
+    }
+
+    /// UDP sessions of a service at the moment.
+    pub(crate) fn udp_sessions(&self, name: &ServiceName) -> u64 {
+        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services.get(name).map_or(0, |tally| tally.udp_sessions.load(Ordering::Relaxed))
     }
 
     /// What a rule has come to.

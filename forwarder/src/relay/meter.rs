@@ -262,6 +262,7 @@ impl Meter {
         if let Some(capture) = self.capture.into_inner() {
             let (handed, dropped) = capture.handed_and_dropped();
             self.account.captured(handed, dropped);
+            self.figures.captured(handed);
             let received = traffic.map(|direction| direction.received);
             let delivered = traffic.map(|direction| direction.bytes);
             capture.end(ending.reason, received, delivered, self.clock.wall_ns(now));

@@ -76,6 +76,7 @@ use thread::{Order, ThreadHandle};
 
 pub(crate) use counters::count;
 pub(crate) use descriptors::{Descriptors, Permit};
+pub(crate) use figures::{Flow, Histogram, RuleCounts, ServiceCounts};
 pub(crate) use tcp::accepted;
 pub(crate) use thread::DataThread;
 pub(crate) use udp::Desk;

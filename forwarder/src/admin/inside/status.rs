@@ -74,15 +74,11 @@ impl Inside {
     }
 
     fn spool_status(&self) -> SpoolStatus {
-        let durable = *self.spool.durable.borrow();
-        let acknowledged = self.spool.acknowledged.load(Ordering::Relaxed);
-        // What the spool no longer holds needs no acknowledgement.
-        let done = acknowledged.max(self.spool.oldest_frame().saturating_sub(1));
         SpoolStatus {
             directory: self.spool.dir.display().to_string(),
             bytes: self.spool.bytes(),
             max_bytes: self.spool.max_bytes,
-            unacknowledged_frames: durable.saturating_sub(done),
+            unacknowledged_frames: self.spool.unacknowledged(),
         }
     }
 

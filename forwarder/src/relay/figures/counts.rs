@@ -1,7 +1,8 @@
 //! The counters themselves, and how they are read.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use forwarder_core::alert::Sample;
 use forwarder_core::config::Target;
@@ -49,7 +50,7 @@ impl Histogram {
     /// Each upper bound in seconds, infinity last, with how many were in its bucket alone; and the
     /// sum of all in seconds.
     pub(crate) fn read(&self) -> (Vec<(f64, u64)>, f64) {
-        let bounds = self.bounds_us.iter().map(|us| seconds(*us)).chain([f64::MAX]);
+        let bounds = self.bounds_us.iter().map(|us| seconds(*us)).chain([f64::INFINITY]);
         let counts = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
         (bounds.zip(counts).collect(), seconds(self.sum_us.load(Ordering::Relaxed)))
     }
@@ -64,6 +65,8 @@ fn seconds(us: u64) -> f64 {
 pub(crate) struct ServiceCounts {
     /// Clients and datagrams that no rule refused, by reason.
     pub(crate) denied_by_none: Terms<DenyReason>,
+    /// Payload of sessions that are over, handed to captures, in bytes.
+    pub(crate) captured: AtomicU64,
     /// Sessions that are over, by how long they lasted.
     pub(crate) durations: Histogram,
     /// Targets' connections, by how long they took to stand.
@@ -74,6 +77,7 @@ impl Default for ServiceCounts {
     fn default() -> Self {
         Self {
             denied_by_none: Terms::new(DenyReason::ALL),
+            captured: AtomicU64::new(0),
             durations: Histogram::new(&DURATIONS_US),
             connects: Histogram::new(&CONNECTS_US),
         }
@@ -117,6 +121,8 @@ pub(crate) struct RuleCounts {
     pub(crate) closed: Terms<EndReason>,
     /// Clients and datagrams refused.
     pub(crate) denied: Terms<DenyReason>,
+    /// Of those, the ones that a limit refused, by its name.
+    limits: RwLock<BTreeMap<Box<str>, AtomicU64>>,
     /// Refusals that the rule would have logged, had there not been so many.
     pub(crate) unlogged: AtomicU64,
 }
@@ -134,8 +140,30 @@ impl RuleCounts {
             opened: AtomicU64::new(0),
             closed: Terms::new(EndReason::ALL),
             denied: Terms::new(DenyReason::ALL),
+            limits: RwLock::default(),
             unlogged: AtomicU64::new(0),
         }
+    }
+}
+
+impl RuleCounts {
+    /// A limit refused a client. Its name is one of the configuration's.
+    pub(crate) fn refused_by(&self, limit: &str) {
+        let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = limits.get(limit) {
+            count.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        drop(limits);
+        let mut limits = self.limits.write().unwrap_or_else(PoisonError::into_inner);
+        limits.entry(limit.into()).or_default().fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many clients each limit refused.
+    pub(crate) fn limits(&self) -> Vec<(String, u64)> {
+        let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
+        let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        limits.iter().map(|(limit, count)| (limit.to_string(), value(count))).collect()
     }
 }
 

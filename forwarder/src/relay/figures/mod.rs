@@ -16,7 +16,7 @@ use forwarder_core::alert::ended_by;
 use forwarder_core::config::{EndedBy, Host, Target};
 use schemas::vocab::{Direction, EndReason, RuleName, ServiceName};
 
-pub(crate) use counts::{Flow, RuleCounts, ServiceCounts};
+pub(crate) use counts::{Flow, Histogram, RuleCounts, ServiceCounts};
 use counts::{FlowCell, add};
 
 /// Rules of services, and targets of those, that are counted each by itself.
@@ -191,6 +191,11 @@ impl SessionFigures {
     /// Payload was received through a pipe.
     pub(crate) fn spliced(&self, bytes: u64) {
         self.in_flow(|flow| add(&flow.spliced, bytes));
+    }
+
+    /// So much of the payload was handed to a capture, in all.
+    pub(crate) fn captured(&self, bytes: u64) {
+        self.rule.counters.service.captured.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The session is over.
