@@ -220,7 +220,13 @@ mod tests {
             message(&change(traffic, Finding::TooLittle, Some(75))),
             attributes(&change(traffic, Finding::TooLittle, Some(75)).alert, None),
         ];
-        insta::assert_snapshot!(texts.join("\n"), @"");
+        insta::assert_snapshot!(texts.join("\n"), @r#"
+        alert night: 12 bytes in 5m, fewer than 1000
+        alert night: 12 bytes in 5m, more than 1000
+        alert night: clients ended 12 sessions in 5m, more than 1000
+        alert night is over after 75s: 12 in 5m
+        {"alert":"night","every_s":300,"lasted_s":null,"state":"on"}
+        "#);
     }
 
     #[test]
