@@ -21,7 +21,7 @@ use crate::relay::watch;
 use crate::tcp_options::{self, Side};
 
 /// Addresses of one name that are tried.
-const MAX_ADDRESSES: usize = 8;
+pub(crate) const MAX_ADDRESSES: usize = 8;
 
 /// Among many targets or addresses each is waited for at least so long: a target must not be found
 /// failing because there are many others.
@@ -197,7 +197,10 @@ pub(crate) fn is_local(address: IpAddr) -> bool {
 /// The part of the time until `deadline` that the next of `left` tries may take: no less than
 /// [`SHORTEST_TRY`], while there is time.
 pub(crate) fn share(deadline: Option<Instant>, left: usize) -> Option<Instant> {
-    let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+    if left <= 1 {
+        return deadline;
+    }
+    let left = u32::try_from(left).unwrap_or(u32::MAX);
     deadline.map(|deadline| {
         let now = Instant::now();
         let share = deadline.saturating_duration_since(now) / left;

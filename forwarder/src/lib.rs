@@ -25,4 +25,5 @@ pub mod names;
 pub mod relay;
 pub mod reload;
 pub mod run;
+pub mod source;
 mod tcp_options;

@@ -33,6 +33,7 @@ use crate::metrics;
 use crate::names::{Change, NameWatch, Names};
 use crate::relay::{Bindings, Rejudged, Relay, Tuning};
 use crate::reload::{self, Live};
+use crate::source;
 use schemas::config::show_duration;
 use schemas::exit::{Exit, Failure};
 use schemas::table::Event;
@@ -172,6 +173,7 @@ impl Forwarder {
             };
             Failure::new(exit, error)
         })?;
+        source::check(&config).map_err(|error| Failure::new(Exit::Unreachable, error))?;
         let server = Server::bind(&config.admin_socket)?;
         let scraped = config.metrics.map(metrics::server::Server::bind).transpose()?;
         let (account, journal) =
@@ -282,6 +284,7 @@ impl Forwarder {
         let old = live.config();
         let mut outcome = live
             .reload(async |config| {
+                source::check(config).map_err(|error| Failure::new(Exit::Unreachable, error))?;
                 let prepared = log.prepare_aside(&config.log).await?;
                 names.names().follow(config, Some(&old)).await;
                 let applied = relay.reload(config).await;

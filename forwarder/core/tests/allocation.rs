@@ -1,8 +1,13 @@
 //! What a data thread does for the account of a session costs it no memory.
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use forwarder_core::accounting::{CounterTable, Ending, Geometry, Header, Opening};
+use forwarder_core::config::Balance;
+use forwarder_core::target::{Pool, TargetHealth};
 use schemas::vocab::{
     BootId, ClientAddr, CloseKind, Direction, EgressAddr, EndPhase, EndReason, FirstFin,
     ListenAddr, SpoolId, TargetAddr, Timestamp, Transport,
@@ -64,4 +69,24 @@ fn a_session_is_accounted_without_an_allocation() {
         });
     });
     assert_eq!(counted.count_total, 0, "{counted:?}");
+}
+
+#[test]
+fn a_target_is_chosen_without_an_allocation() {
+    let now = Instant::now();
+    for balance in
+        [Balance::RoundRobin, Balance::LeastSessions, Balance::SourceHash, Balance::FirstAvailable]
+    {
+        let targets = (0..8).map(|number| {
+            (format!("10.0.0.{number}"), 80, Arc::new(TargetHealth::new(now)), number)
+        });
+        let pool = Pool::new(balance, targets);
+        let counted = allocation_counter::measure(|| {
+            let mut walk = pool.walk(Transport::Tcp, Ipv4Addr::LOCALHOST.into());
+            while let Some(next) = pool.next(&mut walk, now) {
+                next.place.failed(now);
+            }
+        });
+        assert_eq!(counted.count_total, 0, "{balance}");
+    }
 }

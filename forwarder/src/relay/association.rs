@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -102,10 +102,7 @@ impl Association {
         {
             association.meter.log_data(data_log);
         }
-        let admitted = &association.admitted;
-        if !admitted.pass.way.targets.have_names(admitted.listen.port()) {
-            association.dial_addresses(thread);
-        }
+        association.dial_at_once(thread);
         association
     }
 
@@ -180,60 +177,72 @@ impl Association {
         [silent, latest].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    /// Walks the pool of targets without names: nothing is waited for.
-    fn dial_addresses(&self, thread: &DataThread) {
-        let (mut last, now) = (DialFailure::NoTarget, thread.shared.clock.now());
+    /// Dials, unless it depends on a name of which nothing is known yet. Gives whether it did.
+    fn dial_at_once(&self, thread: &DataThread) -> bool {
+        let (mut last, now) =
+            ((DialFailure::NoTarget, EndPhase::Connect), thread.shared.clock.now());
         if let Some((pool, mut walk)) = self.walk() {
             while let Some(next) = pool.next(&mut walk, now) {
-                let Host::Address(address) = next.target.host else { continue };
-                match self.connect(thread, SocketAddr::new(address, next.target.port), &next) {
-                    Ok(()) => return self.keep_place(next.place),
-                    Err(failure) if failure.is_worth_another() => {
-                        next.place.failed(now);
-                        last = failure;
+                let dialled = match &next.target.host {
+                    Host::Address(address) => self.dial(thread, &[*address], &next),
+                    Host::Name(name) => match thread.shared.names.addresses(name) {
+                        Some(addresses) => self.dial(thread, &addresses, &next),
+                        None => return false,
+                    },
+                };
+                match dialled {
+                    Ok(()) => {
+                        self.keep_place(next.place);
+                        return true;
                     }
-                    Err(failure) => return self.failed(thread, failure, EndPhase::Connect),
+                    Err(failure) => last = failure,
                 }
+                if !last.0.is_worth_another() {
+                    break;
+                }
+                next.place.failed(now);
             }
         }
-        self.failed(thread, last, EndPhase::Connect);
+        self.failed(thread, last.0, last.1);
+        true
     }
 
-    async fn dial_names(&self, thread: &DataThread) {
+    /// Dials, and waits for names where it has to.
+    async fn dial_patiently(&self, thread: &DataThread) {
         let mut last = (DialFailure::NoTarget, EndPhase::Connect);
         if let Some((pool, mut walk)) = self.walk() {
             while let Some(next) = pool.next(&mut walk, thread.shared.clock.now()) {
-                match self.dial_name(thread, &next).await {
-                    Ok(()) => return self.keep_place(next.place),
-                    Err(failure) if failure.0.is_worth_another() => {
-                        next.place.failed(thread.shared.clock.now());
-                        last = failure;
+                let dialled = match &next.target.host {
+                    Host::Address(address) => self.dial(thread, &[*address], &next),
+                    Host::Name(name) => {
+                        let deadline = dial::deadline(self.admitted.pass.timeouts.resolve);
+                        let addresses = thread.shared.names.wait_for(name, deadline).await;
+                        self.dial(thread, addresses.as_deref().unwrap_or_default(), &next)
                     }
-                    Err((failure, phase)) => return self.failed(thread, failure, phase),
+                };
+                match dialled {
+                    Ok(()) => return self.keep_place(next.place),
+                    Err(failure) => last = failure,
                 }
+                if !last.0.is_worth_another() {
+                    break;
+                }
+                next.place.failed(thread.shared.clock.now());
             }
         }
         self.failed(thread, last.0, last.1);
     }
 
-    /// Dials one target, every address of its name in turn.
-    async fn dial_name(
+    /// Dials one target, every address of it in turn.
+    fn dial(
         &self,
         thread: &DataThread,
+        addresses: &[IpAddr],
         next: &Next<'_, TargetPlan>,
     ) -> Result<(), (DialFailure, EndPhase)> {
-        let addresses = match &next.target.host {
-            Host::Address(address) => vec![SocketAddr::new(*address, next.target.port)],
-            Host::Name(name) => {
-                let deadline = dial::deadline(self.admitted.pass.timeouts.resolve);
-                let names = &thread.shared.names;
-                let found = dial::resolve(names, name, next.target.port, deadline).await;
-                found.map_err(|failure| (failure, EndPhase::Resolve))?
-            }
-        };
         let mut last = (DialFailure::Resolve, EndPhase::Resolve);
-        for address in addresses {
-            match self.connect(thread, address, next) {
+        for address in addresses.iter().take(dial::MAX_ADDRESSES) {
+            match self.connect(thread, SocketAddr::new(*address, next.target.port), next) {
                 Ok(()) => return Ok(()),
                 Err(failure) => last = (failure, EndPhase::Connect),
             }
@@ -328,7 +337,7 @@ impl Carrier {
     pub(crate) async fn run(mut self) {
         let Some(association) = &self.association else { return };
         if association.target.get().is_none() && association.failure.get().is_none() {
-            association.dial_names(&self.desk.thread).await;
+            association.dial_patiently(&self.desk.thread).await;
         }
         let reason = match (association.target.get(), association.failure.get()) {
             (Some(target), _) => self.relay(association, target).await,

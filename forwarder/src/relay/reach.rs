@@ -41,9 +41,7 @@ impl Reach<'_> {
         };
         let deadline = dial::deadline(admitted.pass.timeouts.connect);
         let mut walk = pool.walk(Transport::Tcp, admitted.effective.ip());
-        while deadline.is_none_or(|deadline| Instant::now() < deadline)
-            && let Some(next) = pool.next(&mut walk, clock.now())
-        {
+        while let Some(next) = pool.next(&mut walk, clock.now()) {
             match self.dial(&next, dial::share(deadline, next.equals)).await {
                 Ok(stream) => {
                     next.place.succeeded();
@@ -54,6 +52,9 @@ impl Reach<'_> {
                     last = failure;
                 }
                 Err(failure) => return Err(failure),
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                break;
             }
         }
         Err(last)
@@ -106,9 +107,10 @@ impl Reach<'_> {
         let pass = &self.admitted.pass;
         let source = pass.way.source.towards(address.ip(), self.admitted.listen.ip())?;
         let mut connecting = pin!(dial::tcp(address, source, &pass.tcp));
-        let soon = Instant::now() + UNANSWERED;
-        if next.equals > 1 && deadline.is_none_or(|deadline| soon < deadline) {
-            match self.thread.ticks.until(Some(soon), connecting.as_mut()).await {
+        if next.equals > 1 {
+            let soon = Some(Instant::now() + UNANSWERED);
+            let soon = soon.min(deadline).or(soon);
+            match self.thread.ticks.until(soon, connecting.as_mut()).await {
                 Some(connected) => return connected,
                 None if self.is_given_up(&next.place) => return Err(DialFailure::Timeout),
                 None => {}

@@ -41,12 +41,6 @@ pub(crate) enum Targets {
 }
 
 impl Targets {
-    /// Whether a target's name has to be looked up.
-    pub(crate) fn have_names(&self, listen_port: u16) -> bool {
-        let mut targets = self.pool(listen_port).into_iter().flat_map(Pool::targets);
-        targets.any(|target| matches!(target.host, Host::Name(_)))
-    }
-
     /// Every target that sessions may go to, with its port.
     pub(crate) fn all(&self) -> Vec<Target> {
         let pools: Vec<&Pool<TargetPlan>> = match self {

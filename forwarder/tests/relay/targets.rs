@@ -408,6 +408,20 @@ fn datagrams_obey_the_balance_too() {
 }
 
 #[test]
+fn a_target_that_is_listed_twice_gets_twice_as_many_clients() {
+    let targets: Vec<_> = (0..2).map(|_| udp_socket(ANY)).collect();
+    let [heavy, light] = [0, 1].map(|index: usize| targets[index].local_addr().unwrap());
+    let scene = balanced(Udp, Balance::RoundRobin, &[heavy, light, heavy]);
+    let clients: Vec<_> = (0..30).map(|_| udp_client(ANY, scene.address(0))).collect();
+    for client in &clients {
+        client.send(b"hello").unwrap();
+    }
+    until("all are there", || scene.account.live().count() == 30);
+    let counts = by_port(&scene.finish());
+    assert_eq!([heavy, light].map(|target| counts[&i32::from(target.port())]), [20, 10]);
+}
+
+#[test]
 fn new_udp_clients_go_around_a_target_that_icmp_says_is_closed() {
     let closed = udp_socket(OWN).local_addr().unwrap();
     let target = udp_socket(ANY);

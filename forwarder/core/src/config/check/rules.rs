@@ -30,6 +30,7 @@ pub(super) fn check(file: &File, environment: &Environment, findings: &mut Findi
                 nobody_to_tell(file, rule, findings);
                 limits::check(rule, findings);
                 services::source(&rule.source, rule.target.entries(), environment, findings);
+                services::too_many(rule.target.entries(), findings);
             }
             None => {}
         }

@@ -8,6 +8,7 @@ use super::{applies, missing, transports, twice};
 use crate::config::leaf::Leaf;
 use crate::config::raw::{Action, File, Health, Proxy, Rule, Service};
 use crate::config::{Environment, Host, Source, Target};
+use crate::target::MAX_TARGETS;
 
 pub(super) fn check(file: &File, environment: &Environment, findings: &mut Findings<'_>) {
     if file.services.is_empty() && !findings.has_faults() {
@@ -26,6 +27,7 @@ pub(super) fn check(file: &File, environment: &Environment, findings: &mut Findi
             proxy(own, findings);
         }
         source(&service.source, service.target.entries(), environment, findings);
+        too_many(service.target.entries(), findings);
         does_nothing(file, service, findings);
     }
     twice(file.services.iter().filter_map(|service| service.name.given()), "service", findings);
@@ -119,6 +121,15 @@ fn does_nothing(file: &File, service: &Service, findings: &mut Findings<'_>) {
     }
 }
 
+/// Reports a list of targets that is too long.
+pub(super) fn too_many(targets: &[Spanned<Target>], findings: &mut Findings<'_>) {
+    if let Some(one_more) = targets.get(MAX_TARGETS) {
+        let message = format!("there are more than {MAX_TARGETS} targets in the list");
+        let help = "write a host name for several of them";
+        findings.fault(one_more.span(), Refusal::new(message, help));
+    }
+}
+
 /// Services that some client may use and that have nowhere to go.
 fn targets(file: &File, findings: &mut Findings<'_>) {
     for service in file.services.iter().filter(|service| service.target.is_absent()) {
@@ -138,5 +149,33 @@ fn targets(file: &File, findings: &mut Findings<'_>) {
         let message = format!("the service has no target, and {why}");
         let help = "write target = [\"10.0.0.5:80\"]";
         findings.fault(service.span.clone(), Refusal::new(message, help));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_list_of_too_many_targets_is_told_where_it_is_too_long() {
+        let environment = Environment {
+            host_name: "a".to_owned(),
+            local_addresses: Vec::new(),
+            congestion_controls: Vec::new(),
+            files: BTreeMap::new(),
+        };
+        let parse = |count: usize| {
+            let targets: String = (0..count).map(|port| format!("\"a:{}\",\n", port + 1)).collect();
+            let text = format!(
+                "[[service]]\nname = \"s\"\nlisten = [\"127.0.0.1:1\"]\ntarget = [\n{targets}]\n"
+            );
+            Config::parse(&text, "f", &environment)
+        };
+        assert!(parse(MAX_TARGETS).is_ok());
+        let faults = parse(MAX_TARGETS + 1).unwrap_err().to_string();
+        assert!(faults.starts_with("f:133:1: there are more than 128 targets"), "{faults}");
     }
 }
