@@ -1,5 +1,6 @@
 //! Putting a changed configuration file in force while sessions run.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use arc_swap::ArcSwap;
 use forwarder_core::config::{Config, Listener, listener_changes, start_only_changes};
 
 use schemas::table::Event;
-use schemas::vocab::{Severity, Timestamp};
+use schemas::vocab::{ServiceName, Severity, Timestamp};
 
 use crate::accounting::Account;
 use crate::admin::Reloaded;
@@ -21,6 +22,8 @@ pub struct Live {
     file: PathBuf,
     config: ArcSwap<Config>,
     bound: ArcSwap<Vec<Bound>>,
+    /// The listeners of each service, those by interface name by their addresses.
+    listeners: ArcSwap<HashMap<ServiceName, Vec<Listener>>>,
 }
 
 impl Live {
@@ -30,12 +33,21 @@ impl Live {
             file: file.to_owned(),
             config: ArcSwap::from_pointee(config),
             bound: ArcSwap::default(),
+            listeners: ArcSwap::default(),
         }
     }
 
-    /// Where the listeners are bound, for people who ask: a port 0 was chosen by the kernel.
-    pub fn set_bound(&self, bound: &[Bound]) {
+    /// Where the listeners are bound, for people who ask: a port 0 was chosen by the kernel; and
+    /// the configuration that they were bound by, with the addresses of interfaces at the moment.
+    pub fn set_bound(&self, bound: &[Bound], by: &Config) {
         self.bound.store(Arc::new(bound.to_vec()));
+        let listeners = by.services.iter().map(|s| (s.name.clone(), s.listeners.clone()));
+        self.listeners.store(Arc::new(listeners.collect()));
+    }
+
+    /// The listeners of a service, as [`Live::set_bound`] was told last.
+    pub fn listeners_of(&self, service: &ServiceName) -> Vec<Listener> {
+        self.listeners.load().get(service).cloned().unwrap_or_default()
     }
 
     /// What [`Live::set_bound`] was told last.

@@ -166,7 +166,8 @@ impl Forwarder {
         let names = Names::start(clock)
             .map_err(|error| Failure::io(&error, "cannot start the names thread"))?;
         names.follow(&config, None).await;
-        let bindings = Bindings::bind(&config, check::threads(&config)).map_err(|error| {
+        let bindings = Bindings::bind(&config, names.directory(), check::threads(&config));
+        let bindings = bindings.map_err(|error| {
             let exit = match error.cause.kind() {
                 io::ErrorKind::PermissionDenied => Exit::Permission,
                 _ => Exit::Unreachable,
@@ -193,7 +194,7 @@ impl Forwarder {
         let targets = Arc::clone(relay.targets());
         let prober = tokio::spawn(look_after(targets, names.clone(), account.clone(), clock));
         let live = Arc::new(Live::new(file, config));
-        live.set_bound(relay.bound());
+        live.set_bound(relay.bound(), &relay.in_force());
         let (wishes, reloads) = mpsc::channel(RELOAD_QUEUE);
         let inside = Inside {
             live: Arc::clone(&live),
@@ -260,7 +261,7 @@ impl Forwarder {
                     drop(wish.answer_to.send(self.reload(wish.apply_to_running).await));
                 }
                 changed = self.names.changed() => match changed {
-                    Some(changes) => self.follow_names(changes),
+                    Some(changes) => self.follow_names(changes).await,
                     None => {
                         let text = "the names thread died; without it no name is known";
                         return Err(Failure::new(Exit::Bug, text));
@@ -269,6 +270,7 @@ impl Forwarder {
                 died = self.relay.died() => return Err(Failure::new(Exit::Bug, died)),
                 _ = look.tick() => {
                     self.log.tell_lost();
+                    self.follow_names(Vec::new()).await;
                     self.relay.counters().figures.tell_unlogged();
                     if self.journal.is_dead() {
                         let text = "the journal thread died; without it there is no account";
@@ -294,7 +296,6 @@ impl Forwarder {
             })
             .await;
         names.names().follow_only(&live.config()).await;
-        live.set_bound(relay.bound());
         if let Ok(reloaded) = &mut outcome
             && apply_to_running
         {
@@ -305,17 +306,28 @@ impl Forwarder {
         let counter = if outcome.is_ok() { &counters.reloads } else { &counters.reloads_refused };
         counter.fetch_add(1, Ordering::Relaxed);
         reload::report(&outcome, &self.account, self.clock.wall(self.clock.now()));
+        self.tell_of_listeners();
         outcome
     }
 
     /// Puts in force what names mean now, and tells.
-    fn follow_names(&mut self, changes: Vec<Change>) {
+    async fn follow_names(&mut self, changes: Vec<Change>) {
         for change in changes {
             change.log();
             self.account.event(change.event(self.clock.wall(self.clock.now())));
         }
-        self.relay.follow_names();
-        self.live.set_bound(self.relay.bound());
+        if let Err(error) = self.relay.follow_names().await {
+            tracing::error!("names mean what they did before: {error}");
+        }
+        self.tell_of_listeners();
+    }
+
+    fn tell_of_listeners(&mut self) {
+        let now = self.clock.wall(self.clock.now());
+        for event in self.relay.news().tell(now) {
+            self.account.event(event);
+        }
+        self.live.set_bound(self.relay.bound(), &self.relay.in_force());
     }
 
     /// Stops listening, lets sessions end, writes every end, and waits for the recorder; a second

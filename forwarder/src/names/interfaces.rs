@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
-#[cfg(test)]
-use std::net::{SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
+
+use nix::sys::socket::SockaddrStorage;
 
 /// How often the system is asked.
 pub(crate) const POLL: Duration = Duration::from_secs(1);
@@ -23,7 +23,6 @@ pub(crate) struct InterfaceAddress {
     pub(crate) scope_id: u32,
 }
 
-#[cfg(test)]
 impl InterfaceAddress {
     /// The address with a port.
     pub(crate) fn with_port(self, port: u16) -> SocketAddr {
@@ -46,14 +45,13 @@ pub(crate) fn look(names: &BTreeSet<String>) -> io::Result<Interfaces> {
     if names.is_empty() {
         return Ok(found);
     }
-    for interface in if_addrs::get_if_addrs()? {
-        if !names.contains(&interface.name) {
+    for interface in nix::ifaddrs::getifaddrs()? {
+        if !names.contains(&interface.interface_name) {
             continue;
         }
-        let link_local = interface.ip().is_ipv6() && interface.is_link_local();
-        let scope_id = interface.index.filter(|_| link_local).unwrap_or(0);
-        let address = InterfaceAddress { ip: interface.ip(), scope_id };
-        found.entry(interface.name).or_default().push(address);
+        if let Some(address) = interface.address.as_ref().and_then(address) {
+            found.entry(interface.interface_name).or_default().push(address);
+        }
     }
     for addresses in found.values_mut() {
         addresses.sort_unstable();
@@ -61,6 +59,16 @@ pub(crate) fn look(names: &BTreeSet<String>) -> io::Result<Interfaces> {
         addresses.truncate(ADDRESSES);
     }
     Ok(found)
+}
+
+/// `None`: it is of another family.
+fn address(storage: &SockaddrStorage) -> Option<InterfaceAddress> {
+    if let Some(v4) = storage.as_sockaddr_in() {
+        return Some(InterfaceAddress { ip: v4.ip().into(), scope_id: 0 });
+    }
+    let v6 = storage.as_sockaddr_in6()?;
+    let scope_id = if v6.ip().is_unicast_link_local() { v6.scope_id() } else { 0 };
+    Some(InterfaceAddress { ip: v6.ip().into(), scope_id })
 }
 
 #[cfg(test)]

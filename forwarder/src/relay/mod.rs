@@ -17,6 +17,7 @@ mod door;
 mod drops;
 mod figures;
 mod intake;
+mod interfaces;
 mod introduce;
 mod leash;
 mod log;
@@ -42,16 +43,15 @@ mod volley;
 mod waiting;
 mod watch;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use forwarder_core::config::{Config, Listener, Tcp, listener_changes};
-use forwarder_core::matching::Book;
+use forwarder_core::config::{Config, Listener, listener_changes};
 use forwarder_core::session::Route;
 use forwarder_sys::datagram;
 use futures_util::future::select_all;
-use schemas::vocab::ServiceName;
 use tokio::sync::watch as watched;
 use tokio::time::Instant;
 
@@ -62,15 +62,17 @@ use crate::dial;
 use crate::health::Registry;
 use crate::limits::Limits;
 use crate::listener::{BindError, Bound, Group, Opened};
-use crate::names::Names;
+use crate::names::{Directory, Names};
 
 pub use controls::Controls;
 pub use counters::{Counters, Tallied};
 pub use intake::{Intake, Intakes};
+pub use interfaces::ListenerNews;
 pub use leash::Selection;
 pub use plan::NamesFull;
 pub use rejudge::Rejudged;
 
+use interfaces::{Attempt, Expanded, Unbindable};
 use plan::{Lasting, Plan};
 use thread::{Order, ThreadHandle};
 
@@ -157,7 +159,13 @@ pub struct Relay {
     shared: Arc<Shared>,
     threads: Vec<ThreadHandle>,
     bound: Vec<Bound>,
-    book: Book,
+    /// As its file says it.
+    config: Config,
+    /// What its names mean.
+    directory: Arc<Directory>,
+    /// Listeners that are there because an interface has their address.
+    by_interface: HashSet<Listener>,
+    news: ListenerNews,
 }
 
 impl Relay {
@@ -174,15 +182,15 @@ impl Relay {
         clock: Clock,
         tuning: Tuning,
     ) -> Result<Self, RelayError> {
-        let Bindings { mut groups, threads } = bindings;
+        let Bindings { expanded, attempt, directory, threads } = bindings;
+        let mut groups = attempt.groups;
         let bound: Vec<_> = groups.iter().map(Group::bound).collect();
         let counters = Arc::new(Counters::new(threads));
         let limits = Arc::new(Limits::open(&config.recorder.spool, clock));
         let name_id = |name: &str| account.name_id(name);
-        let book = names.directory().book.clone();
         let targets = Arc::new(Registry::new(clock.now()));
         let lasting = Lasting { counters: &counters, targets: &targets, limits: &limits };
-        let plan = Plan::new(config, &book, &bound, &lasting, name_id)?;
+        let plan = Plan::new(&expanded.config, &directory.book, &bound, &lasting, name_id)?;
         targets.put_in_force(&plan.known);
         limits.put_in_force(config);
         let held = threads * (groups.len() + DESCRIPTORS_PER_THREAD);
@@ -205,7 +213,12 @@ impl Relay {
             .map(|number| ThreadHandle::spawn(number, Arc::clone(&shared), share(&mut groups)))
             .collect::<Result<_, _>>()
             .map_err(RelayError::Thread)?;
-        Ok(Self { shared, threads, bound, book })
+        let mut news = ListenerNews::default();
+        news.failed(attempt.failed);
+        news.look(config, &directory);
+        let by_interface = expanded.into_by_interface();
+        let config = config.clone();
+        Ok(Self { shared, threads, bound, config, directory, by_interface, news })
     }
 
     /// Puts another configuration in force: binds the listeners it adds, closes those it drops,
@@ -214,25 +227,70 @@ impl Relay {
     /// # Errors
     /// A new listener cannot be bound, or a name does not fit.
     pub async fn reload(&mut self, config: &Config) -> Result<(), RelayError> {
-        let plan = self.shared.plan.load_full();
-        let changes = listener_changes(&plan.config, config);
-        let mut groups = bind_all(changes.added.into_iter(), self.threads.len(), &config.tcp)?;
+        self.put_in_force(config, Unbindable::Await).await?;
+        self.config = config.clone();
+        Ok(())
+    }
+
+    /// Puts in force what the names of the configuration mean by now, and tries again to bind what
+    /// could not be bound.
+    ///
+    /// # Errors
+    /// A name does not fit.
+    pub async fn follow_names(&mut self) -> Result<(), RelayError> {
+        let directory = self.shared.names.directory();
+        let interfaces = directory.interfaces != self.directory.interfaces;
+        if interfaces || self.news.is_to_be_tried_again() {
+            let config = self.config.clone();
+            self.put_in_force(&config, Unbindable::Retry).await?;
+        } else if directory.book != self.directory.book {
+            let plan = self.shared.plan.load().with_book(&directory.book);
+            self.shared.plan.store(Arc::new(plan));
+        }
+        self.directory = directory;
+        Ok(())
+    }
+
+    async fn put_in_force(
+        &mut self,
+        config: &Config,
+        unbindable: Unbindable,
+    ) -> Result<(), RelayError> {
+        let directory = self.shared.names.directory();
+        let mut expanded = Expanded::of(config, &directory);
+        let changes = listener_changes(&self.shared.plan.load().config, &expanded.config);
+        let threads = self.threads.len();
+        let attempt = expanded.bind(changes.added, threads, &config.tcp, unbindable)?;
+        let mut groups = attempt.groups;
         let dropped: Vec<_> = changes.removed.into_iter().map(|(listener, _)| listener).collect();
+        self.news.failed(attempt.failed);
+        self.news.look(config, &directory);
+        let is_same = groups.is_empty() && dropped.is_empty();
+        if unbindable == Unbindable::Retry && is_same && directory.book == self.directory.book {
+            return Ok(());
+        }
         let mut bound = self.bound.clone();
         bound.retain(|bound| !dropped.contains(&bound.listener));
         bound.extend(groups.iter().map(Group::bound));
         let name_id = |name: &str| self.shared.account.name_id(name);
-        let Shared { counters, targets, limits, names, .. } = &*self.shared;
-        let book = names.directory().book.clone();
+        let Shared { counters, targets, limits, .. } = &*self.shared;
         let lasting = Lasting { counters, targets, limits };
-        let plan = Plan::new(config, &book, &bound, &lasting, name_id)?;
+        let plan = Plan::new(&expanded.config, &directory.book, &bound, &lasting, name_id)?;
         targets.put_in_force(&plan.known);
         limits.put_in_force(config);
         self.shared.plan.store(Arc::new(plan));
-        self.bound = bound;
-        self.book = book;
-        let is_bound = |listener: &Listener| self.bound.iter().any(|b| b.listener == *listener);
+        let is_bound = |listener: &Listener| bound.iter().any(|b| b.listener == *listener);
         self.shared.intakes.send_modify(|intakes| intakes.keep_only(is_bound));
+        for group in &groups {
+            if expanded.is_by_interface(&group.bound().listener) {
+                self.news.opened(group.bound());
+            }
+        }
+        let by_interface = dropped.iter().filter(|dropped| self.by_interface.contains(dropped));
+        by_interface.for_each(|dropped| self.news.closed(*dropped));
+        self.by_interface = expanded.into_by_interface();
+        self.bound = bound;
+        self.directory = directory;
         for thread in &self.threads {
             let (add, remove) = (share(&mut groups), dropped.clone());
             thread.order(Order::Listen { add, remove }).await;
@@ -240,25 +298,20 @@ impl Relay {
         Ok(())
     }
 
-    /// Puts in force what the names of the configuration mean by now.
-    pub fn follow_names(&mut self) {
-        let directory = self.shared.names.directory();
-        if directory.book != self.book {
-            self.set_book(directory.book.clone());
-        }
-    }
-
-    /// What the names in the rules mean from now on.
-    pub fn set_book(&mut self, book: Book) {
-        self.book = book;
-        let plan = self.shared.plan.load().with_book(&self.book);
-        self.shared.plan.store(Arc::new(plan));
+    /// What happened to listeners by interface name.
+    pub fn news(&mut self) -> &mut ListenerNews {
+        &mut self.news
     }
 
     /// A way into the running relay.
     pub fn controls(&self) -> Controls {
         let threads = self.threads.iter().map(ThreadHandle::orders).collect();
         Controls::new(&self.shared, threads)
+    }
+
+    /// The configuration in force, with a listener for each address of its interfaces.
+    pub fn in_force(&self) -> Arc<Config> {
+        Arc::clone(&self.shared.plan.load().config)
     }
 
     /// The listeners and the addresses they are bound to.
@@ -319,30 +372,31 @@ impl Relay {
 /// The listeners of a configuration, bound and not served yet.
 #[derive(Debug)]
 pub struct Bindings {
-    groups: Vec<Group>,
+    expanded: Expanded,
+    attempt: Attempt,
+    directory: Arc<Directory>,
     threads: usize,
 }
 
 impl Bindings {
-    /// Binds every listener of `config`, or none, for so many data threads, one at least.
+    /// Binds every listener of `config`, or none, for so many data threads, one at least; those by
+    /// interface name at the addresses of `directory` that are ready.
     ///
     /// # Errors
     /// A listener cannot be bound.
-    pub fn bind(config: &Config, threads: usize) -> Result<Self, BindError> {
+    pub fn bind(
+        config: &Config,
+        directory: Arc<Directory>,
+        threads: usize,
+    ) -> Result<Self, BindError> {
         let threads = threads.max(1);
-        let all = config.services.iter().flat_map(|service| {
+        let mut expanded = Expanded::of(config, &directory);
+        let all = expanded.config.services.iter().flat_map(|service| {
             service.listeners.iter().map(|&listener| (listener, service.name.clone()))
         });
-        Ok(Self { groups: bind_all(all, threads, &config.tcp)?, threads })
+        let attempt = expanded.bind(all.collect(), threads, &config.tcp, Unbindable::Await)?;
+        Ok(Self { expanded, attempt, directory, threads })
     }
-}
-
-fn bind_all(
-    listeners: impl Iterator<Item = (Listener, ServiceName)>,
-    threads: usize,
-    tcp: &Tcp,
-) -> Result<Vec<Group>, BindError> {
-    listeners.map(|(listener, service)| Group::bind(listener, &service, threads, tcp)).collect()
 }
 
 /// One socket of each group, for one thread.

@@ -14,6 +14,7 @@ mod ended;
 mod guards;
 mod intake;
 mod introduced;
+mod interfaces;
 mod limits;
 mod modes;
 mod names;

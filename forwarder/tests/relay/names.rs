@@ -27,7 +27,7 @@ fn speaker(at: &str, word: &'static str) -> SocketAddr {
 }
 
 /// A client with this address.
-fn client(ip: &str, to: SocketAddr) -> TcpStream {
+pub(crate) fn client(ip: &str, to: SocketAddr) -> TcpStream {
     let ip: IpAddr = ip.parse().unwrap();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
     socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();

@@ -15,8 +15,8 @@ use forwarder::names::Names;
 use forwarder::relay::{Bindings, Controls, Rejudged, Relay, Selection, Tuning};
 use forwarder_core::config::{Config, Environment, Host, Target};
 use journal::Entry;
-use schemas::table::Session;
-use schemas::vocab::{EndReason, Transport};
+use schemas::table::{Event, Session};
+use schemas::vocab::{EndReason, Timestamp, Transport};
 use schemas::wire::{FrameKind, Rows};
 use socket2::SockRef;
 use tempfile::TempDir;
@@ -97,12 +97,12 @@ impl Scene {
         let dir = tempfile::tempdir().unwrap();
         let mut config = configuration(dir.path(), table, services_and_rules);
         change(&mut config);
-        let bindings = Bindings::bind(&config, THREADS).unwrap();
         let clock = Clock::start();
         let (account, journal) = accounting::start(&config, clock).unwrap();
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let names = Names::start(clock).unwrap();
         control.block_on(names.follow(&config, None));
+        let bindings = Bindings::bind(&config, names.directory(), THREADS).unwrap();
         let relay =
             Relay::start(&config, bindings, account.clone(), capture, names.clone(), clock, tuning)
                 .unwrap();
@@ -144,9 +144,19 @@ impl Scene {
         self.control.block_on(controls.last_moved());
     }
 
+    /// Where all listeners are bound.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.relay.bound().iter().map(|bound| bound.address).collect()
+    }
+
+    /// What happened to listeners by interface name since the last time.
+    pub(crate) fn listener_news(&mut self, now: Timestamp) -> Vec<Event> {
+        self.relay.news().tell(now)
+    }
+
     /// Puts in force what names mean by now.
     pub(crate) fn follow_names(&mut self) {
-        self.relay.follow_names();
+        self.control.block_on(self.relay.follow_names()).unwrap();
     }
 
     /// What looking up names has counted.

@@ -63,7 +63,7 @@ impl Inside {
     fn listeners(&self, name: &str) -> Result<Vec<Listener>, Failure> {
         let config = self.live.config();
         if let Some(service) = config.services.iter().find(|s| s.name.as_str() == name) {
-            return Ok(service.listeners.clone());
+            return Ok(self.live.listeners_of(&service.name));
         }
         let bound = self.live.bound();
         let is_it =

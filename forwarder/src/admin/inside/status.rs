@@ -60,11 +60,12 @@ impl Inside {
         intakes: &Intakes,
     ) -> ServiceStatus {
         let shown = |listener: &Listener| self.live.shown(listener);
-        let paused = service.listeners.iter().filter(|listener| intakes.is_paused(listener));
+        let listeners = self.live.listeners_of(&service.name);
+        let paused = listeners.iter().filter(|listener| intakes.is_paused(listener));
         let live = running.by_service.get(service.name.as_str()).copied().unwrap_or_default();
         ServiceStatus {
             name: service.name.to_string(),
-            listeners: service.listeners.iter().map(shown).collect(),
+            listeners: listeners.iter().map(shown).collect(),
             paused: paused.map(shown).collect(),
             sessions: totals(tallied, live),
             delivered: delivered(tallied, live),
