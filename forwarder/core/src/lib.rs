@@ -7,6 +7,7 @@
 pub mod accounting;
 pub mod alert;
 pub mod config;
+pub mod convert;
 pub mod limit;
 pub mod matching;
 pub mod preamble;

@@ -205,6 +205,11 @@ pub(super) fn source(text: &str) -> Result<Source, Refusal> {
     Ok(Source::Address(address))
 }
 
+/// Whether a text is an address that `source` takes.
+pub(crate) fn is_source(text: &str) -> bool {
+    matches!(source(text), Ok(Source::Address(_)))
+}
+
 /// `admin.metrics`.
 pub(super) fn metrics(text: &str) -> Result<SocketAddr, Refusal> {
     const HELP: &str = "write an address and a port, as in \"127.0.0.1:9410\"";
@@ -371,7 +376,7 @@ fn not_mapped(address: IpAddr) -> Result<(), Refusal> {
 }
 
 /// A host name in lower case and without the root's dot; why it is none otherwise.
-pub(super) fn host_name(text: &str) -> Result<String, &'static str> {
+pub(crate) fn host_name(text: &str) -> Result<String, &'static str> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let label_is_good = |label: &str| {
         (1..=63).contains(&label.len())

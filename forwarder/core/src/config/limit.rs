@@ -66,6 +66,17 @@ pub struct Rate {
     pub per: Duration,
 }
 
+impl Rate {
+    /// Whether it lets through everything that another does, and more: it could never strike
+    /// beside that one. Over a longer window the other lets through its number in each part of it
+    /// that is as long as its own.
+    pub fn is_looser(self, than: Self) -> bool {
+        let (window, other) = (self.per.as_millis(), than.per.as_millis().max(1));
+        let parts = if window <= other { 1 } else { window / other + 1 };
+        u128::from(self.count) > u128::from(than.count) * parts
+    }
+}
+
 /// Most payload in a time, in bits per second; at least one of the three is there, none is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bandwidth {
@@ -159,4 +170,21 @@ fn ways(
     let ways = [(up, "up"), (down, "down"), (both, "both")];
     let shown = |(most, way): (Option<u64>, &str)| Some(format!("{} {way}", show(most?)));
     ways.into_iter().filter_map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_looser_only_if_the_other_always_strikes_first() {
+        let rate = |count, seconds| Rate { count, per: Duration::from_secs(seconds) };
+        // A burst of thirty within a second is stopped by the first alone.
+        assert!(!rate(30, 1).is_looser(rate(1000, 60)));
+        assert!(rate(1001, 1).is_looser(rate(1000, 60)));
+        assert!(!rate(1000, 60).is_looser(rate(1000, 60)));
+        // Within a minute the other lets through sixty and a few.
+        assert!(!rate(60, 60).is_looser(rate(1, 1)));
+        assert!(rate(62, 60).is_looser(rate(1, 1)));
+    }
 }

@@ -32,6 +32,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use address::{host_name, is_source};
 pub use files::{MAX_FILE_NETWORKS, files_of};
 pub use keys::{KEYS, LATER};
 pub use limit::{Bandwidth, Every, Limit, Per, Quota, Rate};
@@ -56,7 +57,7 @@ pub const TABLE_SLOTS: RangeInclusive<u64> = 64..=4_194_304;
 pub const THREADS: RangeInclusive<u64> = 0..=256;
 
 /// What the meaning of a file depends on besides the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Environment {
     /// The machine's name, the default of `node`.
     pub host_name: String,

@@ -166,7 +166,7 @@ fn looser(narrow: &RawLimit, wide: &RawLimit, findings: &mut Findings<'_>) {
         report("sessions", ours.span(), ours.get_ref().to_string(), theirs.to_string());
     }
     if let (Some(ours), Some(theirs)) = (narrow.new_sessions.given(), wide.new_sessions.value())
-        && is_looser(*ours.get_ref(), *theirs)
+        && ours.get_ref().is_looser(*theirs)
     {
         let shown = |rate: &Rate| format!("{:?}", show_rate(rate.count, rate.per));
         report("new_sessions", ours.span(), shown(ours.get_ref()), shown(theirs));
@@ -203,31 +203,4 @@ fn pairs<'w>(
     ways.into_iter().filter_map(|(key, ours, theirs)| {
         ours.given().filter(|ours| *ours.get_ref() > theirs).map(|ours| (key, ours, theirs))
     })
-}
-
-/// Whether a rate lets through everything that another does. Over a longer window the other lets
-/// through its number in each part of it that is as long as its own.
-fn is_looser(ours: Rate, than: Rate) -> bool {
-    let (window, other) = (ours.per.as_millis(), than.per.as_millis().max(1));
-    let parts = if window <= other { 1 } else { window / other + 1 };
-    u128::from(ours.count) > u128::from(than.count) * parts
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_rate_is_looser_only_if_the_other_always_strikes_first() {
-        let rate = |count, seconds| Rate { count, per: Duration::from_secs(seconds) };
-        // A burst of thirty within a second is stopped by the first alone.
-        assert!(!is_looser(rate(30, 1), rate(1000, 60)));
-        assert!(is_looser(rate(1001, 1), rate(1000, 60)));
-        assert!(!is_looser(rate(1000, 60), rate(1000, 60)));
-        // Within a minute the other lets through sixty and a few.
-        assert!(!is_looser(rate(60, 60), rate(1, 1)));
-        assert!(is_looser(rate(62, 60), rate(1, 1)));
-    }
 }
