@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::admin::watch::View;
 use crate::admin::{self, DEFAULT_SESSIONS, Filter, Place, Request, Sort};
-use crate::{check, load};
+use crate::{check, convert, load};
 use schemas::exit::{Exit, Failure};
 
 const LONG_ABOUT: &str = "\
@@ -86,6 +86,21 @@ enum Command {
         /// Answer with one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// Say what a barefootd.conf would be here
+    ///
+    /// Prints a forwarder.toml that does the same. Every statement that could not be carried over,
+    /// or not quite, stands in a comment with its line; a rule that would let more clients in than
+    /// before stands in comments as a whole. A file that cannot be understood is refused (exit code
+    /// 78), each fault with file, line and column. The new file is checked too: what is wrong with
+    /// it, such as a target that is a listener, is told, and the exit code is then 78 as well.
+    #[command(after_long_help = "EXAMPLES
+  forwarder convert /etc/barefootd.conf > forwarder.toml
+  forwarder check -c forwarder.toml")]
+    Convert {
+        /// Barefoot's configuration file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
     /// Put the changed configuration file in force
     ///
@@ -316,6 +331,7 @@ fn explained(error: &clap::Error) -> ExitCode {
 fn act(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run { file } => crate::run::run(&file.config),
+        Command::Convert { file } => convert::convert(&file),
         Command::Check { file, json } => check::check(&file.config, json),
         Command::Reload { ask, apply_to_running } => {
             ask.send(&Request::Reload { apply_to_running })

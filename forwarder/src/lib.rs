@@ -13,6 +13,7 @@ pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod clock;
+mod convert;
 mod dial;
 pub mod health;
 pub mod limits;

@@ -44,6 +44,31 @@ fn help_and_version_are_no_error() {
 }
 
 #[test]
+fn what_barefoot_was_told_is_converted_or_refused_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("barefootd.conf"), dir.path().join("forwarder.toml"));
+    let rule =
+        "client pass { from: 0/0 to: 127.0.0.1 port = 8080 bounce to: 10.0.0.5 port = 80 }\n";
+    std::fs::write(&old, format!("user.privileged: root\n{rule}")).unwrap();
+    let (code, stdout, stderr) = said(&["convert", text(&old)]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("# line 1: user.privileged: root: not carried over"), "{stdout}");
+    assert!(stderr.contains("1 statement could not be carried over"), "{stderr}");
+    std::fs::write(&new, stdout).unwrap();
+    let (code, stdout, stderr) = said(&["check", "-c", text(&new)]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("tcp://127.0.0.1:8080"), "{stdout}");
+    std::fs::write(&old, "client pass {\n  from: 0/0 to: 127.0.0.1\n}\n").unwrap();
+    let (code, stdout, stderr) = said(&["convert", text(&old)]);
+    assert_eq!((code, stdout.as_str()), (78, ""));
+    assert!(stderr.contains("barefootd.conf:1:1: client pass has no bounce to"), "{stderr}");
+    std::fs::write(&old, rule.replace("10.0.0.5 port = 80", "127.0.0.1")).unwrap();
+    let (code, stdout, stderr) = said(&["convert", text(&old)]);
+    assert_eq!(code, 78);
+    assert!(stdout.contains("[[service]]") && stderr.contains("our own listener"), "{stderr}");
+}
+
+#[test]
 fn check_says_what_a_good_file_means() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("f.toml");
