@@ -86,3 +86,35 @@ async fn a_listener_that_cannot_be_bound_leaves_the_old_configuration_in_force()
     assert_eq!(failure.exit, Exit::Unreachable);
     assert_eq!(live.config(), before);
 }
+
+#[tokio::test]
+async fn a_rule_that_no_client_reaches_is_told_by_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("f.toml");
+    let live = live(&file);
+    let late = "[[rule]]\nname = \"late\"\nfrom = [\"10.0.0.0/8\"]\naction = \"block\"\n";
+    fs::write(&file, format!("node = \"a\"\n{SERVICE}{late}")).unwrap();
+    let reloaded = live.reload(async |_| Ok(())).await.unwrap();
+    let told = "f.toml:9:1: warning: no client ever reaches this rule: rule \"everyone\" in line 6 \
+                decides first";
+    assert!(reloaded.warnings.contains(told), "{}", reloaded.warnings);
+}
+
+#[tokio::test]
+async fn a_file_that_the_configuration_names_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, networks) = (dir.path().join("f.toml"), dir.path().join("nets.txt"));
+    let live = live(&file);
+    let from = "[[rule]]\nname = \"some\"\nfrom = [\"@nets.txt\"]\naction = \"block\"\n[[rule]]";
+    let source = format!("node = \"a\"\n{SERVICE}").replacen("[[rule]]", from, 1);
+    fs::write(&file, source).unwrap();
+    fs::write(&networks, "10.0.0.0/8\n").unwrap();
+    assert!(live.reload(async |_| Ok(())).await.unwrap().changed);
+    fs::write(&networks, "10.0.0.0/9\n").unwrap();
+    assert!(live.reload(async |_| Ok(())).await.unwrap().changed);
+    let before = live.config();
+    fs::write(&networks, "10.0.0.0/9\n10.0.0.1/9\n").unwrap();
+    let failure = live.reload(async |_| panic!("not to be applied")).await.unwrap_err();
+    assert!(failure.message.contains("nets.txt:2:1: \"10.0.0.1/9\" has bits set"), "{failure}");
+    assert_eq!(live.config(), before);
+}
