@@ -121,20 +121,19 @@ impl Grant {
     }
 
     fn book(&self, wait: &mut Wait, direction: Direction, left: u64, now: Instant) {
-        let terms: Vec<_> = self.seats.iter().map(|seat| seat.group.terms()).collect();
-        let each = || {
-            let seats = self.seats.iter().zip(&terms).enumerate();
-            seats.flat_map(|(index, (seat, terms))| {
-                let lanes = seat.entry.lanes(terms, direction);
-                lanes.map(move |(of, lane, pace)| (index, of, lane, pace, seat.entry.sessions()))
-            })
+        let turn = |seat: &Seat| {
+            let (terms, all) = (seat.group.terms(), seat.entry.sessions());
+            let lanes = seat.entry.lanes(&terms, direction);
+            lanes.map(|(_, lane, pace)| lane.bucket.turn_bytes(pace, all)).min()
         };
-        let turns = each().map(|(_, _, lane, pace, all)| lane.bucket.turn_bytes(pace, all));
-        let Some(bytes) = turns.min() else { return };
+        let Some(bytes) = self.seats.iter().filter_map(turn).min() else { return };
         wait.bytes = bytes.min(left);
-        wait.turns.extend(each().map(|(index, of, lane, pace, all)| {
-            (index, of, lane.bucket.book(pace, wait.bytes, all, now))
-        }));
+        for (index, seat) in self.seats.iter().enumerate() {
+            let (terms, all) = (seat.group.terms(), seat.entry.sessions());
+            for (of, lane, pace) in seat.entry.lanes(&terms, direction) {
+                wait.turns.push((index, of, lane.bucket.book(pace, wait.bytes, all, now)));
+            }
+        }
     }
 
     /// So many bytes of a stream were received, or none though there was room.
@@ -220,10 +219,10 @@ impl Grant {
 
     fn charge(&self, direction: Direction, bytes: u64, wall: Timestamp) {
         for seat in &self.seats {
-            for of in [Of::Own, Of::Both] {
-                seat.entry.lane(of, direction).moved.fetch_add(bytes, Ordering::Relaxed);
-            }
             let terms = seat.group.terms();
+            for (_, lane, _) in seat.entry.lanes(&terms, direction) {
+                lane.moved.fetch_add(bytes, Ordering::Relaxed);
+            }
             for quota in &terms.quotas {
                 if let Some(cell) = seat.entry.cell(quota.every()) {
                     cell.charge(seat.period(quota, wall).label, direction, bytes);

@@ -30,7 +30,8 @@ const MAX_ENTRIES: usize = 65_536;
 /// Parts of a table, each with a lock of its own.
 const SHARDS: usize = 16;
 
-/// Time between two searches for sharers that can be forgotten, in a shard that has no room.
+/// Time between two searches for sharers that can be forgotten, in a shard that has no room and where
+/// few have come since the last one.
 const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 
 /// The limits that one kind of sharer of a rule has, and those who share them.
@@ -48,6 +49,8 @@ pub(super) struct Group {
 struct Shard {
     entries: HashMap<Key, Arc<Entry>>,
     swept: Option<Instant>,
+    /// How many came since then.
+    new: usize,
 }
 
 /// Who shares.
@@ -114,9 +117,17 @@ impl Group {
     }
 
     /// Who is known keeps to these terms from now on.
-    pub(super) fn put_in_force(&self, terms: Terms, quotas: &Quotas, wall: Timestamp) {
-        self.terms.store(Arc::new(terms));
+    pub(super) fn put_in_force(
+        &self,
+        terms: Terms,
+        quotas: &Quotas,
+        wall: Timestamp,
+        now: Instant,
+    ) {
+        let terms = Arc::new(terms);
+        let before = self.terms.swap(Arc::clone(&terms));
         let known = self.entries();
+        known.iter().for_each(|entry| entry.change_paces(&before, &terms, now));
         let full = known.iter().filter(|entry| self.give_cells(entry, quotas, wall).is_err());
         let full = full.count();
         if full > 0 {
@@ -149,6 +160,7 @@ impl Group {
         let entry = Arc::new(Entry::new(key.clone(), self.epoch));
         self.give_cells(&entry, quotas, wall)?;
         shard.entries.insert(key, Arc::clone(&entry));
+        shard.new += 1;
         Ok(entry)
     }
 
@@ -180,15 +192,23 @@ impl Group {
 
 impl Shard {
     fn make_room(&mut self, terms: &Terms, now: Instant) -> Result<(), Full> {
-        let again = self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_AGAIN);
+        // A search takes as long as there are sharers: so many newcomers pay for it.
+        let again = self.new >= MAX_ENTRIES / SHARDS / 4
+            || self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_AGAIN);
         if again && self.sweep(terms, now) > 0 { Ok(()) } else { Err(Full) }
     }
 
     fn sweep(&mut self, terms: &Terms, now: Instant) -> usize {
         self.swept = Some(now);
         let before = self.entries.len();
-        // Whoever is about to let a session in holds the entry already.
-        self.entries.retain(|_, entry| Arc::strong_count(entry) > 1 || !entry.is_idle(terms, now));
+        self.entries.retain(|key, entry| {
+            // There are few of the others, and administrators want to see them. Whoever is about to
+            // let a session in holds the entry already.
+            !matches!(key, Key::Net(_))
+                || Arc::strong_count(entry) > 1
+                || !entry.is_idle(terms, now)
+        });
+        self.new = 0;
         before - self.entries.len()
     }
 }
@@ -322,6 +342,21 @@ impl Entry {
             let used = self.used(quota, &Period::of(quota.every(), &quota.zone, wall));
             Direction::BOTH.iter().any(|&direction| left(&quota.quota, used, direction) == 0)
         })
+    }
+
+    fn change_paces(&self, before: &Terms, after: &Terms, now: Instant) {
+        let lanes = [
+            (&self.up, before.up, after.up),
+            (&self.down, before.down, after.down),
+            (&self.both, before.both, after.both),
+        ];
+        for (lane, before, after) in lanes {
+            if let (Some(before), Some(after)) = (before, after)
+                && before != after
+            {
+                lane.bucket.change_pace(before, after, now);
+            }
+        }
     }
 
     fn is_idle(&self, terms: &Terms, now: Instant) -> bool {

@@ -167,17 +167,24 @@ impl Limits {
         if limited().any(|rule| rule.limits.iter().any(|limit| limit.quota.is_some())) {
             self.inside.quotas.open();
         }
-        let wall = self.inside.clock.wall(self.inside.clock.now());
+        let now = self.inside.clock.now();
+        let wall = self.inside.clock.wall(now);
         let mut left = self.groups();
         for rule in limited() {
             for terms in terms(&rule.limits) {
                 let key = (rule.name.clone(), terms.per);
                 left.remove(&key);
-                self.group(&key.0, key.1).put_in_force(terms, &self.inside.quotas, wall);
+                let group = self.group(&key.0, key.1);
+                group.put_in_force(terms, &self.inside.quotas, wall, now);
+                if key.1 == Per::Rule {
+                    // Known from the start, so that it shows also while nobody has come.
+                    let nobody = Keys { service: "", customer: "", client: [0; 4].into() };
+                    drop(group.entry(&nobody, &self.inside.quotas, wall, now));
+                }
             }
         }
         for ((_, per), group) in left {
-            group.put_in_force(Terms::none(per), &self.inside.quotas, wall);
+            group.put_in_force(Terms::none(per), &self.inside.quotas, wall, now);
         }
     }
 
@@ -207,6 +214,7 @@ impl Limits {
         }
         let inside = &self.inside;
         let entries = self.entries(limits, keys, now)?;
+        // From here on nobody else comes in between.
         let mut doors: Vec<_> = entries.iter().map(|entry| entry.door()).collect();
         let terms: Vec<_> = limits.groups.iter().map(|limit| limit.group.terms()).collect();
         let refusal =
@@ -220,9 +228,7 @@ impl Limits {
             index.map(|index| (index, Kind::Quota))
         };
         if let Some((index, kind)) = refusal.or_else(used_up) {
-            entries[index].refused(kind);
-            inside.counters.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(limits.groups[index].hit(kind));
+            return Err(self.refuse(&limits.groups[index], &entries[index], kind));
         }
         for (door, terms) in doors.iter_mut().zip(&terms) {
             door.enter(terms, now);
@@ -233,8 +239,14 @@ impl Limits {
         Ok(Some(Rc::new(Grant::new(places, Arc::clone(inside), now))))
     }
 
-    /// What is counted of each sharer. Nobody else comes between: the bound of one limit does not
-    /// depend on the others.
+    fn refuse(&self, limit: &RuleLimit, entry: &Entry, kind: Kind) -> Hit {
+        entry.refused(kind);
+        self.inside.counters.refused.fetch_add(1, Ordering::Relaxed);
+        limit.hit(kind)
+    }
+
+    /// What is counted of each sharer. Whom a limit of many refuses leaves no trace among the
+    /// sharers of the others: a flood of clients must not take their room.
     fn entries(
         &self,
         limits: &RuleLimits,
@@ -244,11 +256,14 @@ impl Limits {
         let inside = &self.inside;
         let entry = |limit: &RuleLimit| {
             let entry = limit.group.entry(keys, &inside.quotas, inside.clock.wall(now), now);
-            entry.map_err(|Full| {
+            let entry = entry.map_err(|Full| {
                 inside.counters.refused_unknown.fetch_add(1, Ordering::Relaxed);
                 // Every limit counts sessions, and this one has no room to.
                 Hit { reason: DenyReason::TableFull, ..limit.hit(Kind::Sessions) }
-            })
+            })?;
+            let asked = entry.door().ask(&limit.group.terms(), now);
+            asked.map_err(|kind| self.refuse(limit, &entry, kind))?;
+            Ok(entry)
         };
         limits.groups.iter().map(entry).collect()
     }

@@ -107,6 +107,19 @@ impl Bucket {
         self.update(|full_at| Some(full_at.saturating_sub(parts)));
     }
 
+    /// Goes over to another pace: what is missing stays missing, as far as the new burst goes, and
+    /// fills up at the new rate.
+    pub fn change_pace(&self, old: Pace, new: Pace, now: Instant) {
+        let now = self.parts(now);
+        let burst = parts_of(new, new.burst_bytes());
+        self.update(|full_at| {
+            let missing = u128::from(full_at.saturating_sub(now));
+            let missing = missing * u128::from(old.bps()) / u128::from(new.bps());
+            let missing = u64::try_from(missing).unwrap_or(u64::MAX).min(burst);
+            Some(now.saturating_add(missing))
+        });
+    }
+
     /// Whether more than half of the burst is left.
     pub fn is_relaxed(&self, pace: Pace, now: Instant) -> bool {
         let left = self.full_at.load(Ordering::Relaxed).saturating_sub(self.parts(now));
@@ -217,6 +230,20 @@ mod tests {
         assert!(!bucket.take(pace(), 100, false, soon) && bucket.take(pace(), 100, true, soon));
         assert!(!bucket.take(pace(), 100, true, soon), "there is only so much");
         bucket.settle(waits, 0);
+    }
+
+    #[test]
+    fn a_change_of_pace_neither_forgives_what_was_taken_nor_makes_it_wait_at_the_old_rate() {
+        let start = Instant::now();
+        let (slow, fast) = (Pace::new(8, Some(10_000)), Pace::new(8_000_000, Some(20_000)));
+        let bucket = Bucket::new(start);
+        assert!(bucket.take(slow, 10_000, false, start));
+        bucket.change_pace(slow, fast, start);
+        assert!(bucket.take(fast, 10_000, false, start) && !bucket.take(fast, 1, false, start));
+        assert!(bucket.take(fast, 20_000, false, start + SECOND / 50));
+        bucket.change_pace(fast, slow, start + SECOND / 50);
+        let later = start + SECOND / 50 + 100 * SECOND;
+        assert!(!bucket.take(slow, 101, false, later) && bucket.take(slow, 100, false, later));
     }
 
     #[test]
