@@ -1,7 +1,12 @@
 //! Ten thousand addresses that may all be forged, against a service with few UDP sessions. In a
 //! process of its own, whose descriptors and memory nobody else uses.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene should fail")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a test that cannot go on panics, and its numbers are small"
+)]
 
 #[path = "relay/support.rs"]
 #[expect(dead_code, reason = "made for more tests than this one")]

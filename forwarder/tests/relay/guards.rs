@@ -159,3 +159,38 @@ fn an_ipv6_target_may_be_answered_for_by_anyone() {
     stranger.send_to(b"stranger", relay).unwrap();
     assert_eq!(client.recv(&mut buffer).unwrap(), 8);
 }
+
+#[test]
+fn udp_sessions_are_bounded_by_client_network_and_counted_on_over_a_reload() {
+    let target = udp_socket(ANY);
+    let text = |most: u64| {
+        let service = one_service(Udp, &[target.local_addr().unwrap()]);
+        let service = service.replace("[[rule]]", &format!("max_udp_sessions = {most}\n[[rule]]"));
+        service + "[[rule.limit]]\nper = \"client/24\"\nsessions = 2\n"
+    };
+    let mut scene = Scene::start(&text(4));
+    let from = |address: &str| udp_client(&format!("{address}:0"), scene.address(0));
+    let clients = ["127.0.7.1", "127.0.7.2", "127.0.7.3", "127.0.8.1"].map(from);
+    let let_in = clients.each_ref().map(|client| arrives(client, &target, &scene));
+    assert_eq!(let_in, [true, true, false, true]);
+
+    scene.reload(&text(3));
+    let late = udp_client("127.0.9.1:0", scene.address(0));
+    assert!(!arrives(&late, &target, &scene), "those from before the reload have all seats");
+    assert!(arrives(&clients[0], &target, &scene), "and keep them");
+    let rows = scene.finish();
+    assert_eq!(rows.sessions.len(), 3);
+    let mut limits: Vec<_> = rows
+        .denied
+        .iter()
+        .map(|row| (row.client_ip.as_deref(), row.limit.as_deref(), row.rule.as_deref()))
+        .collect();
+    limits.sort_unstable();
+    assert_eq!(
+        limits,
+        [
+            (Some("127.0.7.3"), Some("client/24 sessions"), Some("all")),
+            (Some("127.0.9.1"), Some("service udp_sessions"), None),
+        ]
+    );
+}
