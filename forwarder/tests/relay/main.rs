@@ -23,6 +23,7 @@ mod preamble;
 mod quotas;
 mod recorder;
 mod rejudge;
+mod reloads;
 mod sources;
 mod storm;
 mod streams;

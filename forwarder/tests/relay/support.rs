@@ -114,6 +114,11 @@ impl Scene {
         self.relay.bound()[index].address
     }
 
+    /// How many listeners are bound.
+    pub(crate) fn bound(&self) -> usize {
+        self.relay.bound().len()
+    }
+
     /// Puts other services and rules in force.
     pub(crate) fn reload(&mut self, services_and_rules: &str) {
         let config = configuration(self.dir.path(), 4096, services_and_rules);
