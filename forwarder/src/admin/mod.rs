@@ -27,7 +27,7 @@ pub use limits::{LimitLine, LimitsInUse};
 pub use place::{NoPlace, Place};
 pub use sessions::{Filter, SessionDetail, SessionLine, Sessions, Sort, TcpSide};
 pub use status::{
-    Delivered, RecorderStatus, RuleStatus, ServiceStatus, SessionTotals, SpoolStatus, Status,
+    Delivered, Held, RecorderStatus, RuleStatus, ServiceStatus, SessionTotals, SpoolStatus, Status,
     TableStatus, TargetStatus,
 };
 

@@ -87,6 +87,8 @@ pub struct SessionLine {
     pub age_s: u64,
     /// How long ago payload moved last, in seconds.
     pub idle_s: u64,
+    /// What makes it wait though payload is there: `capture` or `limit`.
+    pub held_by: Option<String>,
     /// Payload delivered to the target so far, in bytes.
     pub bytes_up: u64,
     /// Payload delivered to the client so far, in bytes.

@@ -27,6 +27,8 @@ pub struct Status {
     pub draining: bool,
     /// Sessions of all services.
     pub sessions: SessionTotals,
+    /// Sessions that are made to wait though payload is there.
+    pub held: Held,
     /// Each service, in the order of the file.
     pub services: Vec<ServiceStatus>,
     /// Each rule, in the order of the file.
@@ -104,6 +106,15 @@ pub struct RecorderStatus {
     pub endpoint: String,
     /// `connected`, or why not.
     pub state: String,
+}
+
+/// Sessions that are made to wait though payload is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// By their capture, which is behind.
+    pub by_capture: u64,
+    /// By a bandwidth of their rule.
+    pub by_limit: u64,
 }
 
 /// Payload delivered, in bytes.

@@ -123,7 +123,11 @@ fn on_screen(socket: &Path, request: &Request, every: Duration) -> Result<(), En
 
 /// Draws as much of the text as there is room for.
 fn draw(text: &str) -> io::Result<()> {
-    let (columns, rows) = size()?;
+    let (columns, rows) = match size()? {
+        // A terminal that does not know, as some serial ones.
+        (0, _) | (_, 0) => (80, 24),
+        known => known,
+    };
     let mut out = io::stdout().lock();
     queue!(out, MoveTo(0, 0))?;
     for (row, line) in fitting(text, columns.into(), rows.into()).enumerate() {

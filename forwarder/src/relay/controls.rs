@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use schemas::vocab::EndReason;
 use tokio::net::TcpStream;
@@ -11,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::intake::Intakes;
-use super::leash::Selection;
+use super::leash::{Selection, Sight};
 use super::rejudge::Rejudged;
 use super::thread::{DataThread, Order};
 
@@ -48,9 +47,9 @@ impl Controls {
         self.ask(move |thread| thread.leashes.end(&which, reason)).await.into_iter().sum()
     }
 
-    /// When payload of each running session last moved, by number.
-    pub async fn last_moved(&self) -> HashMap<u64, Instant> {
-        self.ask(|thread| thread.leashes.last_moved()).await.into_iter().flatten().collect()
+    /// How each running session is doing, by number.
+    pub async fn sights(&self) -> HashMap<u64, Sight> {
+        self.ask(|thread| thread.leashes.sights()).await.into_iter().flatten().collect()
     }
 
     /// What `look` sees of the connections of a session, the client's and the target's, as far as

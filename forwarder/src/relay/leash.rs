@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
-use schemas::vocab::{EndReason, Timestamp};
+use schemas::vocab::{Direction, EndReason, PerDirection, Timestamp};
 use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
@@ -26,10 +26,29 @@ pub(crate) struct Leash {
 #[derive(Debug)]
 struct Tether {
     last_moved: Cell<Instant>,
+    held_by: PerDirection<Cell<Option<Holder>>>,
     pulled: Cell<Option<EndReason>>,
     task: OnceCell<AbortHandle>,
     /// What it has of its rule's limits, if those are any.
     grant: Option<Weak<Grant>>,
+}
+
+/// What makes a session wait though payload is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// Its capture is behind, and its rule says that it is to wait for it.
+    Capture,
+    /// A bandwidth of its rule.
+    Limit,
+}
+
+/// How a session is doing, as its thread sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight {
+    /// When payload was last received or delivered, or else when the session began.
+    pub last_moved: Instant,
+    /// What makes it wait, if anything does.
+    pub held_by: Option<Holder>,
 }
 
 impl Leash {
@@ -37,6 +56,7 @@ impl Leash {
     pub(crate) fn new(started: Instant, grant: Option<&Rc<Grant>>) -> Self {
         let tether = Tether {
             last_moved: Cell::new(started),
+            held_by: PerDirection::default(),
             pulled: Cell::default(),
             task: OnceCell::new(),
             grant: grant.map(Rc::downgrade),
@@ -52,6 +72,16 @@ impl Leash {
     /// When payload was last received or delivered, or else when the session began.
     pub(crate) fn last_moved(&self) -> Instant {
         self.tether.last_moved.get()
+    }
+
+    /// Payload of the direction is made to wait by this, or by nothing.
+    pub(crate) fn set_held(&self, direction: Direction, by: Option<Holder>) {
+        self.tether.held_by[direction].set(by);
+    }
+
+    fn sight(&self) -> Sight {
+        let PerDirection { up, down } = &self.tether.held_by;
+        Sight { last_moved: self.last_moved(), held_by: up.get().or(down.get()) }
     }
 
     /// Ends the session, for the first reason that it is given; after its end this does nothing.
@@ -138,10 +168,10 @@ impl Leashes {
         }
     }
 
-    /// When payload of each session last moved, by number.
-    pub(crate) fn last_moved(&self) -> Vec<(u64, Instant)> {
+    /// How each session is doing, by number.
+    pub(crate) fn sights(&self) -> Vec<(u64, Sight)> {
         let held = self.held.borrow();
-        let each = held.iter().map(|(_, held)| (held.session.id.number, held.leash.last_moved()));
+        let each = held.iter().map(|(_, held)| (held.session.id.number, held.leash.sight()));
         each.collect()
     }
 

@@ -12,7 +12,7 @@ use schemas::vocab::{Direction, EgressAddr, EndReason, PerDirection, TargetAddr}
 use schemas::wire::MarkKind;
 
 use super::figures::SessionFigures;
-use super::leash::Leash;
+use super::leash::{Holder, Leash};
 use super::log::DataLog;
 use super::targets::TargetPlan;
 use crate::capture::SessionCapture;
@@ -173,11 +173,15 @@ impl Meter {
     /// end, unless a rule limits bandwidth, or says that a capture that is behind slows its sessions.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<usize> {
         if let Some(capture) = &mut *self.capture.borrow_mut() {
-            ready!(capture.poll_room(direction, cx));
+            let room = capture.poll_room(direction, cx);
+            self.leash.set_held(direction, room.is_pending().then_some(Holder::Capture));
+            ready!(room);
         }
         let Some(grant) = &self.grant else { return Poll::Ready(usize::MAX) };
         let now = self.clock.now();
-        match ready!(grant.poll_room(cx, direction, now, self.clock.wall(now))) {
+        let room = grant.poll_room(cx, direction, now, self.clock.wall(now));
+        self.leash.set_held(direction, room.is_pending().then_some(Holder::Limit));
+        match ready!(room) {
             Ok(bytes) => Poll::Ready(usize::try_from(bytes).unwrap_or(usize::MAX)),
             Err(UsedUp) => {
                 self.leash.pull(EndReason::Quota);

@@ -68,7 +68,7 @@ pub use controls::Controls;
 pub use counters::{Counters, Tallied};
 pub use intake::{Intake, Intakes};
 pub use interfaces::ListenerNews;
-pub use leash::Selection;
+pub use leash::{Holder, Selection, Sight};
 pub use plan::NamesFull;
 pub use rejudge::Rejudged;
 

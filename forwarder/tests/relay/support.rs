@@ -146,7 +146,7 @@ impl Scene {
         let controls = self.controls();
         controls.change_intakes(|intakes| assert!(intakes.set_paused(listener, paused)));
         // An errand that comes back has found every listener with the change before it.
-        self.control.block_on(controls.last_moved());
+        self.control.block_on(controls.sights());
     }
 
     /// Where all listeners are bound.

@@ -186,6 +186,23 @@ fn limits_show_how_far_they_are_used() {
 }
 
 #[test]
+fn a_session_that_a_bandwidth_holds_back_is_shown_as_one() {
+    let limit = "[[rule.limit]]\nper = \"rule\"\nbandwidth = { up = \"20 kB/s\" }\n";
+    let service = service("web", "\"tcp://127.0.0.1:0\"", server("hello"));
+    let forwarder = Running::start(&format!("{service}{EVERYONE}{limit}"));
+    let mut client = hear(forwarder.address(0), "hello");
+    let pouring = std::thread::spawn(move || while client.write_all(&[0; 10_000]).is_ok() {});
+    wait_for("a session that is held back", || {
+        (forwarder.json(&["status"])["held"]["by_limit"] == 1).then_some(())
+    });
+    wait_for("which one", || {
+        (forwarder.json(&["sessions"])["list"][0]["held_by"] == "limit").then_some(())
+    });
+    assert_eq!(forwarder.json(&["kill", "1"])["ended"], 1);
+    pouring.join().unwrap();
+}
+
+#[test]
 fn totals_count_what_has_ended_too() {
     let forwarder = Running::start(&two_rules(server("hello")));
     for _ in 0..3 {

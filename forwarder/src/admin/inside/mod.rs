@@ -77,7 +77,10 @@ impl Inside {
     pub async fn answer(self, request: Request) -> Answer {
         let answer = match request {
             // It reads the whole counter table, which may be large.
-            Request::Status => off_loop(move || Ok(Answer::Status(Box::new(self.status())))).await,
+            Request::Status => {
+                let sights = self.controls.sights().await;
+                off_loop(move || Ok(Answer::Status(Box::new(self.status(&sights))))).await
+            }
             Request::Sessions { filter, sort, limit } => {
                 self.sessions(filter, sort, limit).await.map(Answer::Sessions)
             }

@@ -14,6 +14,7 @@ use super::super::{
 };
 use super::{Inside, off_loop};
 use crate::clock::micros;
+use crate::relay::{Holder, Sight};
 use schemas::exit::{Exit, Failure};
 
 /// Time between two looks that tells how fast a session is.
@@ -41,8 +42,8 @@ impl Inside {
             off_loop(move || Ok(first.look())).await?;
             sleep(LOOK_APART).await;
         }
-        let last_moved = self.controls.last_moved().await;
-        off_loop(move || Ok(self.list(&filter, sort, limit, &last_moved))).await
+        let sights = self.controls.sights().await;
+        off_loop(move || Ok(self.list(&filter, sort, limit, &sights))).await
     }
 
     /// Whether a look back tells how fast sessions are.
@@ -67,7 +68,7 @@ impl Inside {
         filter: &Filter,
         sort: Sort,
         limit: u32,
-        last_moved: &HashMap<u64, Instant>,
+        sights: &HashMap<u64, Sight>,
     ) -> Sessions {
         let now = self.clock.now();
         let mut last = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,8 +84,7 @@ impl Inside {
                 continue;
             }
             total += 1;
-            let idle = last_moved.get(&session.number).copied().unwrap_or(now);
-            let idle = now.saturating_duration_since(idle);
+            let (idle, held_by) = seen_at(sights.get(&session.number), now);
             let rate = before.and_then(|look| look.rate(session.number, bytes, now));
             let score = match sort {
                 Sort::Age => u64::MAX - session.number,
@@ -92,7 +92,7 @@ impl Inside {
                 Sort::Rate => rate.map_or(0, |rate| rate.up.saturating_add(rate.down)),
                 Sort::Bytes => bytes.up.saturating_add(bytes.down),
             };
-            first.offer(Candidate { score, session, idle, rate });
+            first.offer(Candidate { score, session, idle, held_by, rate });
         }
         // Two who look by turns must not leave each other with nothing to compare with.
         if last.as_ref().is_none_or(|look| now.saturating_duration_since(look.at) >= LOOK_APART) {
@@ -107,7 +107,7 @@ impl Inside {
     pub(super) async fn session(self, name: &str) -> Result<SessionDetail, Failure> {
         let number = self.number(name)?;
         let tcp = self.controls.tcp_sides(number, tcp_side).await;
-        let last_moved = self.controls.last_moved().await;
+        let sights = self.controls.sights().await;
         let gone = Failure::new(
             Exit::NoData,
             format!("session {name} does not run; once it has ended, analyze session {name} tells"),
@@ -117,13 +117,11 @@ impl Inside {
             let (session, row) =
                 self.account.live().find(is_it).zip(self.account.running(number)).ok_or(gone)?;
             let now = self.clock.now();
-            let idle = last_moved
-                .get(&number)
-                .map_or(Duration::ZERO, |moved| now.saturating_duration_since(*moved));
+            let (idle, held_by) = seen_at(sights.get(&number), now);
             let bytes = session.traffic.map(|traffic| traffic.bytes);
             let last = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
             let rate = last.as_ref().and_then(|look| look.rate(number, bytes, now));
-            let candidate = Candidate { score: 0, session, idle, rate };
+            let candidate = Candidate { score: 0, session, idle, held_by, rate };
             let line = candidate.line(self.account.boot(), self.clock.wall(now).0);
             let [client_tcp, target_tcp] = tcp;
             Ok(SessionDetail { client_tcp, target_tcp, ..SessionDetail::of(line, row) })
@@ -185,12 +183,29 @@ impl Look {
     }
 }
 
+/// For how long a session has been silent, and what makes it wait. One that nobody has seen has just
+/// begun or ended.
+fn seen_at(sight: Option<&Sight>, now: Instant) -> (Duration, Option<Holder>) {
+    match sight {
+        Some(sight) => (now.saturating_duration_since(sight.last_moved), sight.held_by),
+        None => (Duration::ZERO, None),
+    }
+}
+
+fn said(holder: Holder) -> &'static str {
+    match holder {
+        Holder::Capture => "capture",
+        Holder::Limit => "limit",
+    }
+}
+
 /// A session that may be among the first.
 struct Candidate {
     /// The higher, the earlier; among equals the older goes first.
     score: u64,
     session: LiveSession,
     idle: Duration,
+    held_by: Option<Holder>,
     /// In bit/s.
     rate: Option<PerDirection<u64>>,
 }
@@ -202,7 +217,7 @@ impl Candidate {
     }
 
     fn line(self, boot: BootId, now_us: i64) -> SessionLine {
-        let Self { session, idle, rate, .. } = self;
+        let Self { session, idle, held_by, rate, .. } = self;
         let age_us = u64::try_from(now_us.saturating_sub(session.ts_start.0)).unwrap_or(0);
         SessionLine {
             session: SessionId { boot, number: session.number }.to_string(),
@@ -217,6 +232,7 @@ impl Candidate {
             connected: session.connected,
             age_s: age_us / micros(Duration::from_secs(1)),
             idle_s: idle.as_secs(),
+            held_by: held_by.map(|by| said(by).to_owned()),
             bytes_up: session.traffic.up.bytes,
             bytes_down: session.traffic.down.bytes,
             rate_up_bps: rate.map(|rate| rate.up),
@@ -306,7 +322,13 @@ pub(super) mod tests {
     }
 
     fn candidate(number: u64, score: u64) -> Candidate {
-        Candidate { score, session: session(number, "web"), idle: Duration::ZERO, rate: None }
+        Candidate {
+            score,
+            session: session(number, "web"),
+            idle: Duration::ZERO,
+            held_by: Some(Holder::Limit),
+            rate: None,
+        }
     }
 
     #[test]

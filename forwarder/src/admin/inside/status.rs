@@ -8,15 +8,15 @@ use forwarder_core::config::{Action, Listener, Rule, Service};
 use schemas::vocab::PerDirection;
 
 use super::super::{
-    Delivered, RecorderStatus, RuleStatus, ServiceStatus, SessionTotals, SpoolStatus, Status,
+    Delivered, Held, RecorderStatus, RuleStatus, ServiceStatus, SessionTotals, SpoolStatus, Status,
     TableStatus, TargetStatus,
 };
 use super::Inside;
 use crate::health::{TargetState, TargetView};
-use crate::relay::{Intakes, Tallied};
+use crate::relay::{Holder, Intakes, Sight, Tallied};
 
 impl Inside {
-    pub(super) fn status(&self) -> Status {
+    pub(super) fn status(&self, sights: &HashMap<u64, Sight>) -> Status {
         let config = self.live.config();
         let (accepted, refused) = self.account.opened_and_denied();
         let (used, size) = self.account.table_use();
@@ -41,6 +41,7 @@ impl Inside {
             config_rev: config.revision.clone(),
             draining: intakes.is_draining(),
             sessions: SessionTotals { current: running.all, accepted, refused },
+            held: held(sights),
             services: services.into_iter().map(service).collect(),
             rules: rules.into_iter().map(|(rule, t)| self::rule(rule, t, &running)).collect(),
             targets: self.targets.snapshot(self.clock.now()).into_iter().map(target).collect(),
@@ -127,6 +128,11 @@ impl Inside {
         let names = self.names.all().map(|(name, count)| (name.to_owned(), count));
         counted.into_iter().map(value).chain(elsewhere).chain(names).collect()
     }
+}
+
+fn held(sights: &HashMap<u64, Sight>) -> Held {
+    let by = |holder| sights.values().filter(|sight| sight.held_by == Some(holder)).count() as u64;
+    Held { by_capture: by(Holder::Capture), by_limit: by(Holder::Limit) }
 }
 
 fn rule(rule: &Rule, tallied: Tallied, running: &Running) -> RuleStatus {

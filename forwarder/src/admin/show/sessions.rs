@@ -60,7 +60,7 @@ fn row(session: &SessionLine) -> Vec<String> {
         client(session),
         target(session),
         age(session.age_s),
-        age(session.idle_s),
+        idle(session),
         bytes(session.bytes_up),
         bytes(session.bytes_down),
         rate(session.rate_up_bps),
@@ -72,6 +72,14 @@ fn client(session: &SessionLine) -> String {
     match &session.proxied_client {
         Some(proxied) => format!("{proxied} by {}", session.client),
         None => session.client.clone(),
+    }
+}
+
+/// For how long it has been silent, and for want of what.
+fn idle(session: &SessionLine) -> String {
+    match &session.held_by {
+        Some(by) => format!("{}, by {by}", age(session.idle_s)),
+        None => age(session.idle_s),
     }
 }
 
@@ -120,7 +128,7 @@ pub(super) fn one(session: &SessionDetail) -> String {
             "began",
             format!("{} ago, connected {}", age(first.age_s), took.as_deref().unwrap_or("not yet")),
         ),
-        ("silent for", age(first.idle_s)),
+        ("silent for", idle(first)),
         (
             "up",
             direction(session.received_up, first.bytes_up, session.datagrams_up, first.rate_up_bps),
@@ -191,6 +199,7 @@ mod tests {
             idle_s: number % 60,
             bytes_up: 999 * number,
             bytes_down: 1_234_567 * number * number,
+            held_by: (number == 1).then(|| "limit".to_owned()),
             rate_up_bps: None,
             rate_down_bps: Some(12_345 * number),
         }

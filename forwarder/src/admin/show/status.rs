@@ -1,6 +1,6 @@
 //! How the forwarder is doing, for people.
 
-use super::super::Status;
+use super::super::{Held, Status};
 use super::{age, bytes, grouped, limits, line, plain, table};
 
 pub(super) fn text(status: &Status) -> String {
@@ -40,6 +40,8 @@ pub(super) fn text(status: &Status) -> String {
         ),
     ];
     let mut text = String::new();
+    let mut facts = Vec::from(facts);
+    facts.extend(held(status).map(|text| ("held back", text)));
     for (name, fact) in facts {
         line(&mut text, format_args!("{name:<15}{}", plain(&fact)));
     }
@@ -60,6 +62,15 @@ pub(super) fn text(status: &Status) -> String {
         line(&mut text, format_args!("\n{}", limits::lines(&status.limits)));
     }
     text
+}
+
+/// Sessions that wait though payload is there.
+fn held(status: &Status) -> Option<String> {
+    let Held { by_capture, by_limit } = status.held;
+    let by = [(by_capture, "by their capture"), (by_limit, "by a bandwidth limit")];
+    let some = by.iter().filter(|(count, _)| *count > 0);
+    let texts: Vec<_> = some.map(|(count, by)| format!("{} {by}", grouped(*count))).collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
 }
 
 fn state(status: &Status) -> String {
@@ -142,6 +153,7 @@ mod tests {
             config_rev: "24799d94eebe07c8".to_owned(),
             draining: false,
             sessions: SessionTotals { current: 1042, accepted: 1_234_567, refused: 12 },
+            held: Held { by_capture: 12, by_limit: 3 },
             services: ["web", "dns-for-all"]
                 .map(|name| ServiceStatus {
                     name: name.to_owned(),
