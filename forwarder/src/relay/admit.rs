@@ -81,6 +81,14 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
+    /// The server that the client asks for, where a rule wanted to know.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        match &self.facts.server_name {
+            Fact::Known(name) => Some(name),
+            Fact::NotAsked | Fact::Unknown => None,
+        }
+    }
+
     /// For whom the client speaks, by its PROXY header.
     pub(crate) fn proxied(&self) -> Option<ClientAddr> {
         Some(self.effective).filter(|effective| *effective != self.client)

@@ -136,6 +136,7 @@ macro_rules! line {
             client = %$session.client,
             proxied_client = $session.proxied().map(display),
             listen = %$session.listen,
+            server_name = $session.server_name(),
             $($more)*
             $message
         )
