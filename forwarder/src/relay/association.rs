@@ -200,7 +200,9 @@ impl Association {
                 if !last.0.is_worth_another() {
                     break;
                 }
-                next.place.failed(now);
+                if last.0.is_the_targets() {
+                    next.place.failed(now);
+                }
             }
         }
         self.failed(thread, last.0, last.1);
@@ -227,7 +229,9 @@ impl Association {
                 if !last.0.is_worth_another() {
                     break;
                 }
-                next.place.failed(thread.shared.clock.now());
+                if last.0.is_the_targets() {
+                    next.place.failed(thread.shared.clock.now());
+                }
             }
         }
         self.failed(thread, last.0, last.1);

@@ -47,11 +47,13 @@ impl Reach<'_> {
                     next.place.succeeded();
                     return Ok((stream, next.place));
                 }
-                Err(failure) if failure.is_worth_another() => {
-                    next.place.failed(clock.now());
-                    last = failure;
-                }
-                Err(failure) => return Err(failure),
+                Err(failure) => last = failure,
+            }
+            if last.is_the_targets() {
+                next.place.failed(clock.now());
+            }
+            if !last.is_worth_another() {
+                break;
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 break;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::Command;
 
-use forwarder_core::config::Source;
+use forwarder_core::config::{Balance, Source};
 use schemas::vocab::Transport::{Tcp, Udp};
 
 use crate::support::*;
@@ -109,19 +109,22 @@ fn a_target_without_a_port_is_dialled_at_the_port_that_the_client_came_to() {
     assert_eq!(scene.finish().sessions[0].target_port, Some(i32::from(port)));
 }
 
-/// Three hundred sessions at once to two targets, with two hundred source ports.
-fn more_sessions_than_ports() {
+/// Three hundred sessions at once to two targets, with two hundred source ports. `whose`: which of
+/// the targets each comes to.
+fn more_sessions_than_ports(port: u16, balance: Balance, whose: impl Fn(usize) -> usize) {
     let (ours, count) = ("127.0.0.9", 300);
     let listeners: Vec<_> =
-        ["127.0.0.2:1001", "127.0.0.2:1002"].map(|at| TcpListener::bind(at).unwrap()).into();
+        [1, 2].map(|number| TcpListener::bind((ip("127.0.0.2"), port + number)).unwrap()).into();
     let targets: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
     // Clients need ports too: two addresses of ours are enough for as many as there are.
-    let text = service_on("tcp://127.0.0.1:1000\", \"tcp://127.0.0.3:1000", &targets);
+    let listen = format!("tcp://127.0.0.1:{port}\", \"tcp://127.0.0.3:{port}");
+    let text = service_on(&listen, &targets);
+    let text = with_key(&text, &format!("balance = \"{balance}\""));
     let scene = from_address(&text, Source::Address(ip(ours)));
     let mut held = Vec::new();
     for number in 0..count {
         held.push(tcp_client(scene.address(number / 150)));
-        held.push(accept(&listeners[number % 2]));
+        held.push(accept(&listeners[whose(number)]));
     }
     assert!(held.iter().skip(1).step_by(2).all(|server| {
         let peer = server.peer_addr().unwrap();
@@ -134,7 +137,10 @@ fn more_sessions_than_ports() {
 #[test]
 fn source_ports_are_shared_between_targets() {
     if std::env::var_os(FEW_PORTS).is_some() {
-        return more_sessions_than_ports();
+        more_sessions_than_ports(1000, Balance::RoundRobin, |number| number % 2);
+        // Ports that are used up towards the first target are our shortage, and send on to the next.
+        more_sessions_than_ports(2000, Balance::FirstAvailable, |number| number / 200);
+        return;
     }
     let prepare = "ip link set lo up && \
                    echo 40000 40199 > /proc/sys/net/ipv4/ip_local_port_range && \

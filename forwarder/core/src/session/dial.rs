@@ -53,6 +53,12 @@ impl DialFailure {
 
     /// Whether another target may do better.
     pub fn is_worth_another(self) -> bool {
+        // Source ports are used up towards one target, not towards all.
+        self.is_the_targets() || self == Self::Resource(errno::EADDRNOTAVAIL)
+    }
+
+    /// Whether it says something about the target rather than about us.
+    pub fn is_the_targets(self) -> bool {
         match self {
             Self::Resolve | Self::Refused(_) | Self::Unreachable(_) | Self::Timeout => true,
             Self::NoTarget | Self::Loop | Self::Resource(_) => false,
@@ -90,7 +96,8 @@ mod tests {
         for errno in [errno::EMFILE, errno::EADDRNOTAVAIL, errno::ENOBUFS] {
             let failure = DialFailure::from_errno(errno);
             assert_eq!(failure.reason(), EndReason::Resource);
-            assert!(!failure.is_worth_another());
+            assert!(!failure.is_the_targets());
+            assert_eq!(failure.is_worth_another(), errno == errno::EADDRNOTAVAIL);
         }
     }
 
