@@ -22,23 +22,23 @@ pub struct Change {
 }
 
 impl Change {
-    /// Everything that differs.
+    /// Everything that differs, of what is still followed.
     fn between(old: &Directory, new: &Directory) -> Vec<Self> {
-        let hosts =
-            old.hosts.keys().chain(new.hosts.keys().filter(|name| !old.hosts.contains_key(*name)));
-        let hosts = hosts.filter(|name| old.hosts.get(*name) != new.hosts.get(*name)).map(|name| {
-            let addresses = new.hosts.get(name).map(|addresses| addresses.to_vec());
-            Self { kind: "name", name: name.to_string(), addresses }
+        let known = new.hosts.iter().filter(|(name, now)| old.hosts.get(*name) != Some(*now));
+        let known = known.map(|(name, now)| Self::new("name", name, Some(now.to_vec())));
+        let unknown = new.unknown.difference(&old.unknown);
+        let unknown = unknown.map(|name| Self::new("name", name, None));
+        let interfaces =
+            new.interfaces.iter().filter(|(name, now)| old.interfaces.get(*name) != Some(*now));
+        let interfaces = interfaces.map(|(name, now)| {
+            let addresses = now.iter().map(|address| address.ip).collect();
+            Self::new("interface", name, Some(addresses))
         });
-        let (before, after) = (&old.interfaces, &new.interfaces);
-        let interfaces =
-            before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
-        let interfaces =
-            interfaces.filter(|name| before.get(*name) != after.get(*name)).map(|name| {
-                let addresses = after.get(name).into_iter().flatten().map(|address| address.ip);
-                Self { kind: "interface", name: name.clone(), addresses: Some(addresses.collect()) }
-            });
-        hosts.chain(interfaces).collect()
+        known.chain(unknown).chain(interfaces).collect()
+    }
+
+    fn new(kind: &'static str, name: &str, addresses: Option<Vec<IpAddr>>) -> Self {
+        Self { kind, name: name.to_owned(), addresses }
     }
 
     fn severity(&self) -> Severity {
@@ -60,7 +60,7 @@ impl Change {
                 }
                 format!("{kind} {name} is {}", shown.join(" "))
             }
-            None => format!("{kind} {name} is not known: no name server answers"),
+            None => format!("{kind} {name} is not known: no name server tells its addresses"),
         }
     }
 
@@ -113,5 +113,56 @@ impl NameWatch {
         let changes = Change::between(&self.told, &now);
         self.told = now;
         Some(changes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::interfaces::InterfaceAddress;
+
+    #[test]
+    fn what_is_known_lost_and_gone_is_told_and_what_nobody_follows_is_not() {
+        let host = |name: &str, ips: &[&str]| {
+            (name.into(), ips.iter().map(|ip| ip.parse::<IpAddr>().unwrap()).collect())
+        };
+        let lo = InterfaceAddress { ip: "127.0.0.1".parse().unwrap(), scope_id: 0 };
+        let old = Directory {
+            hosts: [
+                host("a.internal", &["10.0.0.1"]),
+                host("b.internal", &["10.0.0.2"]),
+                host("c.internal", &["10.0.0.3"]),
+                host("same.internal", &["10.0.0.9"]),
+            ]
+            .into(),
+            interfaces: [("lo".to_owned(), vec![lo]), ("old0".to_owned(), vec![lo])].into(),
+            ..Directory::default()
+        };
+        let new = Directory {
+            hosts: [
+                host("a.internal", &["10.0.0.1", "fd00::1"]),
+                host("b.internal", &[]),
+                host("same.internal", &["10.0.0.9"]),
+            ]
+            .into(),
+            unknown: ["c.internal".into()].into(),
+            interfaces: [("lo".to_owned(), vec![]), ("new0".to_owned(), vec![lo])].into(),
+            ..Directory::default()
+        };
+        let told = |old: &Directory, new: &Directory| {
+            let changes = Change::between(old, new);
+            let lines =
+                changes.iter().map(|c| format!("{} {}", c.severity().as_str(), c.message()));
+            lines.collect::<Vec<_>>()
+        };
+        insta::assert_snapshot!(told(&old, &new).join("\n"), @r"
+        info name a.internal is 10.0.0.1 fd00::1
+        warning name b.internal has no address
+        warning name c.internal is not known: no name server tells its addresses
+        warning interface lo has no address
+        info interface new0 is 127.0.0.1
+        ");
+        assert!(told(&new, &new).is_empty());
+        assert!(told(&new, &Directory::default()).is_empty());
     }
 }

@@ -135,7 +135,8 @@ impl Followed {
         }
     }
 
-    /// What was found out about a name. Gives whether something else is known now than before.
+    /// What was found out about a name. Gives whether people should be told: something else is known
+    /// now than before, or nothing as it turns out.
     pub(crate) fn answered(&mut self, name: &str, v4: &Timed, v6: &Timed, now: Instant) -> bool {
         let Some(host) = self.hosts.get_mut(name) else { return false };
         let before = host.addresses();
@@ -153,7 +154,8 @@ impl Followed {
             end.saturating_duration_since(now).clamp(AGAIN.0, AGAIN.1)
         };
         host.due = Some(now + wait);
-        before != host.addresses()
+        let after = host.addresses();
+        before != after || after.is_none() && host.failures == 1
     }
 
     /// Whether a name is followed, and has been answered or given up once.
@@ -169,6 +171,14 @@ impl Followed {
     /// What is known of a name. `None`: nothing.
     pub(crate) fn addresses(&self, name: &str) -> Option<Arc<[IpAddr]>> {
         self.hosts.get(name)?.addresses()
+    }
+
+    /// The names that were looked up in vain.
+    pub(crate) fn unknown(&self) -> BTreeSet<Arc<str>> {
+        let unknown = |(name, host): (&Arc<str>, &Host)| {
+            (host.failures > 0 && host.addresses().is_none()).then(|| Arc::clone(name))
+        };
+        self.hosts.iter().filter_map(unknown).collect()
     }
 
     /// Everything that is known.
@@ -314,5 +324,11 @@ mod tests {
         assert_eq!(show(&followed).unwrap(), ["10.0.0.1"]);
         assert!(!followed.answered("old", &found("10.0.0.9", 1, now), &nothing(now), now));
         assert_eq!(followed.known().len(), 1);
+        assert!(followed.unknown().is_empty(), "the new one is being looked up");
+        assert!(followed.answered("new", &failed(now), &failed(now), now), "now it is unknown");
+        assert_eq!(followed.unknown(), ["new".into()].into());
+        followed.hurry("new", now);
+        followed.due(now + AGAIN.0);
+        assert!(!followed.answered("new", &failed(now), &failed(now), now), "it still is");
     }
 }

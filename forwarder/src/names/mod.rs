@@ -15,6 +15,7 @@ mod thread;
 mod wanted;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,11 +42,13 @@ const ASKS: usize = 1024;
 /// What the names of the configuration mean at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Directory {
-    /// The addresses of host names, of targets and in rules. Absent: unknown.
+    /// The addresses of host names, of targets and in rules. Absent: unknown, or not followed.
     pub(crate) hosts: Known,
+    /// The host names that were looked up in vain.
+    pub(crate) unknown: BTreeSet<Arc<str>>,
     /// What the rules need of it.
     pub(crate) book: Book,
-    /// The addresses of interfaces.
+    /// The addresses of the interfaces that are followed, perhaps none.
     pub(crate) interfaces: Interfaces,
 }
 

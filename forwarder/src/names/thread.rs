@@ -235,7 +235,9 @@ impl Desk {
             names: in_rules.map(|(name, ips)| (name.to_string(), ips.to_vec())).collect(),
             interfaces: interfaces.iter().map(ips).collect(),
         };
-        let directory = Arc::new(Directory { hosts: known, book, interfaces: interfaces.clone() });
+        let unknown = self.followed.borrow().unknown();
+        let directory = Directory { hosts: known, unknown, book, interfaces: interfaces.clone() };
+        let directory = Arc::new(directory);
         self.shared.directory.store(Arc::clone(&directory));
         self.directory.send_if_modified(|old| {
             let changed = **old != *directory;

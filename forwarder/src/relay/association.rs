@@ -254,6 +254,9 @@ impl Association {
                 break;
             }
         }
+        if let Host::Name(name) = &next.target.host {
+            thread.shared.names.dial_failed(name);
+        }
         Err(last)
     }
 

@@ -144,8 +144,9 @@ impl ListenerNews {
 
     /// Notes which interfaces have no address.
     pub(super) fn look(&mut self, config: &Config, directory: &Directory) {
-        let without =
-            |listener: &&InterfaceListener| !directory.interfaces.contains_key(&listener.interface);
+        let without = |listener: &&InterfaceListener| {
+            directory.interfaces.get(&listener.interface).is_none_or(Vec::is_empty)
+        };
         let all: HashSet<_> = config
             .services
             .iter()
