@@ -58,7 +58,8 @@ impl Settings {
                     match value {
                         "nodnsunknown" => self.require_ptr = true,
                         "nodnsmismatch" => {
-                            (self.require_ptr, self.require_confirmed) = (true, true)
+                            self.require_ptr = true;
+                            self.require_confirmed = true;
                         }
                         odd => {
                             let why = format!("srchost: {}: not carried over", shorten(odd));
