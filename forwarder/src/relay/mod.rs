@@ -94,6 +94,10 @@ const PIPES_PER_THREAD: usize = 512;
 /// UDP associations that a data thread keeps; beyond them new clients are refused.
 const ASSOCIATIONS_PER_THREAD: usize = 16_384;
 
+/// Clients that a data thread lets wait at the door, and as many that may be on their way out: those
+/// who do nothing cannot have all descriptors.
+const PLACES_PER_THREAD: usize = 4096;
+
 /// How payload is moved.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
@@ -105,6 +109,9 @@ pub struct Tuning {
     pub segmentation: bool,
     /// UDP associations that a data thread keeps; beyond them new clients are refused.
     pub associations: usize,
+    /// Clients about whom something is to be found out first that a data thread has room for;
+    /// beyond them such clients are refused.
+    pub places: usize,
 }
 
 impl Default for Tuning {
@@ -114,6 +121,7 @@ impl Default for Tuning {
             pipes: PIPES_PER_THREAD,
             segmentation: datagram::can_segment(),
             associations: ASSOCIATIONS_PER_THREAD,
+            places: PLACES_PER_THREAD,
         }
     }
 }

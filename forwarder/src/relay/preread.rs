@@ -19,10 +19,6 @@ use tokio::net::TcpStream;
 use super::ticks::Ticks;
 use crate::dial;
 
-/// Clients of one thread that may be at the door at the same time, and as many that may be on their
-/// way out: those who do nothing cannot have all descriptors.
-const PLACES: usize = 4096;
-
 /// One thread's places at the door, and the memory that it looks at preambles in: one piece for
 /// all of them, because nobody keeps what was peeked at.
 #[derive(Debug)]
@@ -35,13 +31,12 @@ pub(crate) struct Porch {
 #[derive(Debug)]
 pub(crate) struct Spot(Rc<Porch>);
 
-impl Default for Porch {
-    fn default() -> Self {
-        Self { free: Cell::new(PLACES), seen: RefCell::default() }
-    }
-}
-
 impl Porch {
+    /// With room for so many clients.
+    pub(crate) fn with(places: usize) -> Self {
+        Self { free: Cell::new(places), seen: RefCell::default() }
+    }
+
     /// `None`: they are all taken.
     pub(crate) fn take(self: &Rc<Self>) -> Option<Spot> {
         self.free.set(self.free.get().checked_sub(1)?);
@@ -227,7 +222,7 @@ mod tests {
     }
 
     fn porch() -> (Rc<Porch>, Rc<Ticks>) {
-        (Rc::default(), Rc::default())
+        (Rc::new(Porch::with(3)), Rc::default())
     }
 
     #[tokio::test]
@@ -270,7 +265,7 @@ mod tests {
     #[test]
     fn places_at_the_door_come_back() {
         let (porch, _) = porch();
-        let mut all: Vec<_> = (0..PLACES).map(|_| porch.take().unwrap()).collect();
+        let mut all: Vec<_> = (0..3).map(|_| porch.take().unwrap()).collect();
         assert!(porch.take().is_none());
         all.pop();
         assert!(porch.take().is_some());

@@ -150,6 +150,7 @@ impl DataThread {
     fn new(number: u16, shared: Arc<Shared>) -> Self {
         let log = LogBudgets::new(shared.clock.now());
         let capture = shared.capture.inlet();
+        let places = shared.tuning.places;
         let pipes = Pipes::new(shared.tuning.pipes, shared.descriptors, &shared.counters);
         Self {
             number,
@@ -158,8 +159,8 @@ impl DataThread {
             buffers: Buffers::default(),
             batches: Batches::default(),
             pipes,
-            porch: Rc::default(),
-            exit: Rc::default(),
+            porch: Rc::new(Porch::with(places)),
+            exit: Rc::new(Porch::with(places)),
             ticks: Rc::default(),
             leashes: Rc::default(),
             associations: Cell::new(0),

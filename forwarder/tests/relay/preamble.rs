@@ -3,8 +3,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use forwarder::relay::Tuning;
 use forwarder_core::config::ProxyVersion;
 use forwarder_core::preamble::proxy;
 use schemas::table::Denied;
@@ -206,6 +208,37 @@ fn a_trusted_peer_without_a_whole_header_is_refused() {
         assert_refused(&mut client);
         assert_bad_preamble(scene.finish());
     }
+}
+
+#[test]
+fn no_more_clients_wait_than_there_is_room_for() {
+    let target = tcp_target();
+    let accept = "accept = \"any\", trusted = [\"127.0.0.0/8\"]";
+    let tuning = Tuning { places: 1, ..Tuning::default() };
+    let scene = Scene::start_tuned(&service_with(accept, &target), tuning);
+    let waiting = |client: &TcpStream| client.peek(&mut [0]).is_err_and(|e| is_no_answer(&e));
+    let clients: Vec<_> = (0..10).map(|_| tcp_client(scene.address(0))).collect();
+    let refused = || scene.counters().door_full.load(Relaxed);
+    until("all are waiting or refused", || {
+        let soon = Some(Duration::from_millis(20));
+        clients.iter().for_each(|client| client.set_read_timeout(soon).unwrap());
+        clients.iter().filter(|client| waiting(client)).count() as u64 + refused() == 10
+    });
+    // Each of the two threads has room for one.
+    assert!((8..=9).contains(&refused()), "{}", refused());
+    drop(clients);
+    let rows = scene.finish();
+    let of = |reason: &str| {
+        let rows = rows.denied.iter().filter(|denied| denied.reason == reason);
+        rows.map(|denied| denied.count as u64).sum::<u64>()
+    };
+    assert_eq!(of("resource") + of("bad_preamble"), 10);
+    assert!((8..=9).contains(&of("resource")));
+    assert!(rows.denied.iter().all(|denied| denied.phase == "preread"));
+}
+
+fn is_no_answer(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 #[test]
