@@ -99,6 +99,7 @@ impl Inside {
         let counted = [
             ("accept_pauses", &counters.accept_pauses),
             ("accept_failures", &counters.accept_failures),
+            ("door_full", &counters.door_full),
             ("datagrams_unsent", &counters.datagrams_unsent),
             ("datagrams_undeliverable", &counters.datagrams_undeliverable),
             ("datagrams_paused", &counters.datagrams_paused),
