@@ -1,5 +1,6 @@
 //! The documents say what is true.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -110,6 +111,16 @@ fn every_key_is_documented() {
     let missing: Vec<_> =
         forwarder.chain(&recorder::config::KEYS).filter(|key| !documented(key)).collect();
     assert!(missing.is_empty(), "docs/configuration.md does not name {missing:?}");
+}
+
+#[test]
+fn every_metric_is_documented_and_no_other() {
+    let page = document("docs/logging.md");
+    let exist: BTreeSet<&str> =
+        forwarder::metrics::FAMILIES.iter().map(|family| family.name).collect();
+    let table = page.split("## Metrics").nth(1).expect("a section about metrics");
+    let named = table.split('`').skip(1).step_by(2).filter(|span| span.starts_with("forwarder_"));
+    assert_eq!(named.collect::<BTreeSet<_>>(), exist);
 }
 
 /// The demonstration itself, for fewer seconds than a reader would watch.

@@ -10,6 +10,8 @@ mod docs;
 mod drain;
 mod hostile;
 mod install;
+mod logging;
+mod metrics;
 mod reload;
 mod rows;
 mod tcp;

@@ -10,7 +10,12 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_link_leads_somewhere() {
     let pages = ["README.md", "CHANGELOG.md", "docs/README.md", "docs/configuration.md"];
-    for page in pages.into_iter().chain(["docs/tables.md", "docs/analyze.md", "docs/recorder.md"]) {
+    for page in pages.into_iter().chain([
+        "docs/tables.md",
+        "docs/analyze.md",
+        "docs/recorder.md",
+        "docs/logging.md",
+    ]) {
         let page = root().join(page);
         for link in links(&read(&page)) {
             let path = link.split('#').next().unwrap_or_default();
