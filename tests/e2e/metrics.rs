@@ -115,12 +115,16 @@ impl Sample {
 }
 
 fn get(from: SocketAddr) -> String {
-    let mut stream = TcpStream::connect(from).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: weir\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let ask = || {
+        let mut stream = TcpStream::connect(from)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: weir\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let answer = ask().expect("the forwarder serves metrics");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
     body.to_owned()

@@ -226,7 +226,7 @@ fn open(to: &LogTo) -> Result<Outlet, Failure> {
         LogTo::File(path) => match outlet::open(path) {
             Ok(file) => Ok(Outlet::File(file, false)),
             Err(error) => {
-                Err(Failure::io(&error, &format!("cannot open the log file {}", path.display())))
+                Err(Failure::io(&error, format!("cannot open the log file {}", path.display())))
             }
         },
         LogTo::Syslog => {
