@@ -39,7 +39,11 @@ impl Inside {
     ) -> Result<Sessions, Failure> {
         if sort == Sort::Rate && !self.has_looked() {
             let first = self.clone();
-            off_loop(move || Ok(first.look())).await?;
+            off_loop(move || {
+                first.look();
+                Ok(())
+            })
+            .await?;
             sleep(LOOK_APART).await;
         }
         let sights = self.controls.sights().await;
