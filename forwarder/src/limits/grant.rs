@@ -103,13 +103,12 @@ impl Grant {
             return Poll::Ready(Ok(left));
         };
         if at > now {
-            if wait.timer.is_none() {
+            let is_known = wait.timer.as_ref().is_some_and(|timer| timer.deadline() == at.into());
+            let timer = wait.timer.get_or_insert_with(|| Box::pin(sleep_until(at.into())));
+            if !is_known {
                 let counters = &self.inside.counters;
                 counters.held_back.fetch_add(1, Ordering::Relaxed);
                 counters.held_back_us.fetch_add(micros(at - now), Ordering::Relaxed);
-            }
-            let timer = wait.timer.get_or_insert_with(|| Box::pin(sleep_until(at.into())));
-            if timer.deadline() != at.into() {
                 timer.as_mut().reset(at.into());
             }
             if timer.as_mut().poll(cx).is_pending() {

@@ -276,6 +276,8 @@ fn a_session_that_waits_for_a_slow_limit_is_not_idle_and_shows_as_held_back() {
     server.read_exact(&mut got[2048..]).unwrap();
     assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
     assert!(got == bytes);
+    let waits = scene.limit_counters().held_back.load(Ordering::Relaxed);
+    assert!(waits >= 4, "each wait counts, and there were {waits}");
     drop((client, server));
     scene.finish();
 }
