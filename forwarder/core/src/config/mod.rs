@@ -117,18 +117,6 @@ impl Config {
         }
     }
 
-    /// How long a client of a service is given to name the server it asks for: as long as the
-    /// longest of the rules says that ask for it.
-    pub fn preread(&self, service: usize) -> Duration {
-        let asking = self.rules_of(service).iter().map(|rule| &self.rules[*rule]);
-        let asking = asking.filter(|rule| !rule.server_name.is_empty());
-        let own = asking.map(|rule| match &rule.action {
-            Action::Pass(pass) => pass.timeouts.preread,
-            Action::Block => self.timeouts.preread,
-        });
-        own.max().unwrap_or(self.timeouts.preread)
-    }
-
     /// The rules that are asked for a client of a service, first to last, as indices.
     pub fn rules_of(&self, service: usize) -> &[usize] {
         &self.rules_of[service]
