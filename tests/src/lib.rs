@@ -10,6 +10,7 @@ pub mod address;
 pub mod binary;
 pub mod descriptors;
 pub mod endpoint;
+pub mod name_server;
 pub mod process;
 pub mod scene;
 pub mod wait;

@@ -9,7 +9,6 @@
 
 mod customers;
 mod datagrams;
-mod dns;
 mod ended;
 mod guards;
 mod intake;

@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use e2e_tests::name_server::{NameServer, Says, reverse};
 use schemas::vocab::Transport;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::dns::{NameServer, Says, reverse};
 use crate::support::{ANY, DEADLINE, Scene, udp_client, udp_socket, until};
 
 /// How long a lookup may take in these tests.

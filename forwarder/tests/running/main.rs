@@ -4,6 +4,7 @@
 
 mod control;
 mod crowd;
+mod names;
 mod support;
 
 use std::io::{Read, Write};

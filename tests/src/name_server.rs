@@ -1,20 +1,18 @@
 //! A name server on loopback that says what a test wants, or nothing.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{CNAME, PTR, SOA};
 use hickory_resolver::proto::rr::{Name, RData, Record};
 
-use crate::support::ANY;
-
 /// What the server has to say about one name.
 #[derive(Debug, Clone)]
-pub(crate) enum Says {
+pub enum Says {
     /// Records, all with this TTL in seconds.
     Records(u32, Vec<RData>),
     /// The name does not exist; for so many seconds.
@@ -26,8 +24,10 @@ pub(crate) enum Says {
 }
 
 /// The server. It stops when dropped.
-pub(crate) struct NameServer {
-    pub(crate) address: SocketAddr,
+#[derive(Debug)]
+pub struct NameServer {
+    /// Where it is asked.
+    pub address: SocketAddr,
     zone: Arc<Mutex<HashMap<Name, Says>>>,
     asked: Arc<Mutex<HashMap<Name, usize>>>,
     hangs: Arc<AtomicBool>,
@@ -42,11 +42,11 @@ impl Drop for NameServer {
 
 impl NameServer {
     /// A server that knows no name yet.
-    pub(crate) fn start() -> Self {
-        let socket = UdpSocket::bind(ANY).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    pub fn start() -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("50 ms is not zero");
         let server = Self {
-            address: socket.local_addr().unwrap(),
+            address: socket.local_addr().expect("it is bound"),
             zone: Arc::default(),
             asked: Arc::default(),
             hangs: Arc::default(),
@@ -60,11 +60,11 @@ impl NameServer {
                 let Ok((len, from)) = socket.recv_from(&mut buffer) else { continue };
                 let Ok(question) = Message::from_vec(&buffer[..len]) else { continue };
                 let Some(query) = question.queries.first().cloned() else { continue };
-                *asked.lock().unwrap().entry(query.name().to_lowercase()).or_default() += 1;
+                *locked(&asked).entry(query.name().to_lowercase()).or_default() += 1;
                 if hangs.load(Ordering::Relaxed) {
                     continue;
                 }
-                let says = zone.lock().unwrap().get(&query.name().to_lowercase()).cloned();
+                let says = locked(&zone).get(&query.name().to_lowercase()).cloned();
                 if let Some(answer) = answer(&question, &query, says.unwrap_or(Says::Nothing(60))) {
                     // Who asked may have given up.
                     drop(socket.send_to(&answer, from));
@@ -75,48 +75,60 @@ impl NameServer {
     }
 
     /// Says this about a name from now on.
-    pub(crate) fn say(&self, name: &str, says: Says) {
-        self.zone.lock().unwrap().insert(Name::from_ascii(name).unwrap().to_lowercase(), says);
+    pub fn say(&self, name: &str, says: Says) {
+        locked(&self.zone).insert(ascii(name).to_lowercase(), says);
     }
 
     /// Gives a host these addresses.
-    pub(crate) fn host(&self, name: &str, ttl: u32, addresses: &[&str]) {
-        let data = addresses.iter().map(|ip| RData::from(ip.parse::<IpAddr>().unwrap()));
+    pub fn host(&self, name: &str, ttl: u32, addresses: &[&str]) {
+        let data = addresses.iter().map(|ip| RData::from(address_of(ip)));
         self.say(name, Says::Records(ttl, data.collect()));
     }
 
     /// Gives an address these names.
-    pub(crate) fn pointers(&self, address: &str, ttl: u32, names: &[&str]) {
-        let data = names.iter().map(|name| RData::PTR(PTR(Name::from_ascii(name).unwrap())));
+    pub fn pointers(&self, address: &str, ttl: u32, names: &[&str]) {
+        let data = names.iter().map(|name| RData::PTR(PTR(ascii(name))));
         self.say(&reverse(address), Says::Records(ttl, data.collect()));
     }
 
     /// Makes a name an alias of another.
-    pub(crate) fn alias(&self, name: &str, ttl: u32, of: &str) {
-        let data = RData::CNAME(CNAME(Name::from_ascii(of).unwrap()));
+    pub fn alias(&self, name: &str, ttl: u32, of: &str) {
+        let data = RData::CNAME(CNAME(ascii(of)));
         self.say(name, Says::Records(ttl, vec![data]));
     }
 
     /// Answers nobody any more, or again.
-    pub(crate) fn hang(&self, hangs: bool) {
+    pub fn hang(&self, hangs: bool) {
         self.hangs.store(hangs, Ordering::Relaxed);
     }
 
     /// How often a name was asked for, for whatever of it.
-    pub(crate) fn times_asked(&self, name: &str) -> usize {
-        let name = Name::from_ascii(name).unwrap().to_lowercase();
-        self.asked.lock().unwrap().get(&name).copied().unwrap_or(0)
+    pub fn times_asked(&self, name: &str) -> usize {
+        let name = ascii(name).to_lowercase();
+        locked(&self.asked).get(&name).copied().unwrap_or(0)
     }
 
     /// How often anything was asked.
-    pub(crate) fn times_asked_anything(&self) -> usize {
-        self.asked.lock().unwrap().values().sum()
+    pub fn times_asked_anything(&self) -> usize {
+        locked(&self.asked).values().sum()
     }
 }
 
+fn ascii(name: &str) -> Name {
+    Name::from_ascii(name).expect("tests ask for names")
+}
+
+fn address_of(text: &str) -> IpAddr {
+    text.parse().expect("tests give addresses")
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The name that an address has in the reverse zone.
-pub(crate) fn reverse(address: &str) -> String {
-    Name::from(address.parse::<IpAddr>().unwrap()).to_ascii()
+pub fn reverse(address: &str) -> String {
+    Name::from(address_of(address)).to_ascii()
 }
 
 fn answer(question: &Message, query: &Query, says: Says) -> Option<Vec<u8>> {
@@ -126,7 +138,7 @@ fn answer(question: &Message, query: &Query, says: Says) -> Option<Vec<u8>> {
     answer.metadata.recursion_available = true;
     answer.add_query(query.clone());
     let nothing = |answer: &mut Message, ttl| {
-        let zone = Name::from_ascii("example.com.").unwrap();
+        let zone = ascii("example.com.");
         let soa = SOA::new(zone.clone(), zone.clone(), 1, 60, 60, 60, ttl);
         answer.add_authority(Record::from_rdata(zone, ttl, RData::SOA(soa)));
     };
@@ -149,5 +161,5 @@ fn answer(question: &Message, query: &Query, says: Says) -> Option<Vec<u8>> {
         Says::Failure => answer.metadata.response_code = ResponseCode::ServFail,
         Says::Silence => return None,
     }
-    Some(answer.to_vec().unwrap())
+    Some(answer.to_vec().expect("few records fit"))
 }
