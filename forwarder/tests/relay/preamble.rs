@@ -230,7 +230,7 @@ fn no_more_clients_wait_than_there_is_room_for() {
     let rows = scene.finish();
     let of = |reason: &str| {
         let rows = rows.denied.iter().filter(|denied| denied.reason == reason);
-        rows.map(|denied| denied.count as u64).sum::<u64>()
+        rows.map(|denied| denied.count).sum::<i64>()
     };
     assert_eq!(of("resource") + of("bad_preamble"), 10);
     assert!((8..=9).contains(&of("resource")));
