@@ -12,6 +12,7 @@ mod hostile;
 mod install;
 mod logging;
 mod metrics;
+mod migration;
 mod reload;
 mod rows;
 mod tcp;
