@@ -37,13 +37,10 @@ fn one_client_too_many_is_closed_at_once_and_a_place_that_is_left_can_be_taken()
     assert!(is_refused(client(3), listen));
 
     drop(clients.pop());
-    let mut third = wait::until("the place is free", || {
-        let mut third = connect(client(2), listen).ok()?;
-        let mut server = wait::within(Duration::from_secs(1), || target.next())?;
-        server.write_all(b"!").unwrap();
-        matches!(third.read(&mut [0; 1]), Ok(1)).then_some((third, server))
-    });
-    third.0.write_all(b"?").unwrap();
+    wait::until("the place is free", || (scene.status()["sessions"]["current"] == 1).then_some(()));
+    let mut third = (connect(client(2), listen).unwrap(), target.accept());
+    third.1.write_all(b"!").unwrap();
+    third.0.read_exact(&mut [0; 1]).unwrap();
 
     drop((clients, third));
     let rows = denied(&mut scene);
