@@ -79,6 +79,22 @@ pub(super) fn address(statement: &Statement<'_>) -> Result<Address, (Range<usize
     Ok(Address { place, ports, note })
 }
 
+/// Refuses an address of clients without a netmask, as Barefoot does: it is not for us to guess
+/// whether a host or its network was meant.
+pub(super) fn has_netmask(statement: &Statement<'_>) -> Result<(), (Range<usize>, Refusal)> {
+    let Some(first) = statement.values.first() else { return Ok(()) };
+    let masked = statement.values.get(1).is_some_and(|word| word.text == "/");
+    match first.text.parse::<IpAddr>() {
+        Ok(address) if !masked => {
+            let message = format!("{:?} has no netmask", shorten(first.text));
+            let length = if address.is_ipv4() { 32 } else { 128 };
+            let help = format!("write {address}/{length} for the one address");
+            Err((first.span(), Refusal::new(message, help)))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 fn place(text: &str) -> Result<(Place, Option<String>), Refusal> {
     if text == "0/0" {
         return Ok((Place::Anywhere, None));

@@ -6,7 +6,7 @@ use schemas::config::{Findings, Refusal, show_rate};
 use schemas::vocab::Transport;
 
 use super::Notes;
-use super::address::{Address, Place, Ports, address};
+use super::address::{Address, Place, Ports, address, has_netmask};
 use super::settings::Timeouts;
 use super::statement::{Block, Statement, shorten};
 use super::write::{in_comments, list, quote};
@@ -113,7 +113,11 @@ fn addresses<'b>(
             }
             return None;
         };
-        match address(statement) {
+        let masked = |statement| match key {
+            "from" => has_netmask(statement),
+            _ => Ok(()),
+        };
+        match masked(statement).and_then(|()| address(statement)) {
             Ok(address) => Some((address, statement)),
             Err((span, refusal)) => {
                 findings.fault(span, refusal);
