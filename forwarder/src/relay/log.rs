@@ -14,7 +14,8 @@ use forwarder_core::accounting::{Ending, Traffic};
 use forwarder_core::session::DialFailure;
 use forwarder_sys::tcp_info::TcpInfo;
 use schemas::vocab::{
-    DenyReason, Direction, EgressAddr, EndReason, FirstFin, PerDirection, TargetAddr, Transport,
+    DenyReason, Direction, EgressAddr, EndPhase, EndReason, FirstFin, PerDirection, TargetAddr,
+    Transport,
 };
 
 use super::admit::{Admitted, Arrival};
@@ -192,7 +193,10 @@ impl Log<'_> {
     /// The session is over.
     pub(crate) fn disconnect(self, session: &Admitted, outcome: &Outcome) {
         let (wanted, ending) = (session.rule.rule.log, &outcome.ending);
-        if !self.allows(wanted.disconnect || wanted.error && is_error(ending.reason)) {
+        // Of a session that reached no target, `error` has told already.
+        let is_told = matches!(ending.phase, EndPhase::Resolve | EndPhase::Connect);
+        let is_error = is_error(ending.reason) && !is_told;
+        if !self.allows(wanted.disconnect || wanted.error && is_error) {
             return;
         }
         let traffic = outcome.traffic;
