@@ -15,7 +15,7 @@ mod rate;
 mod saved;
 mod share;
 #[cfg(test)]
-mod simulation;
+mod tests;
 mod terms;
 
 pub use bucket::{Bucket, Turn};
