@@ -185,6 +185,7 @@ fn is_from(origin: &Origin, book: &Book, client: &Client<'_>, guess: bool) -> Tr
         Origin::Domain(domain) => match client.reverse {
             Fact::NotAsked => guess.into(),
             Fact::Unknown => Truth::Unknown,
+            Fact::Known(names) if names.confirmed.is_empty() => Truth::Unknown,
             Fact::Known(names) => {
                 let dotted = format!(".{domain}");
                 let within = |name: &String| name == domain || name.ends_with(&dotted);

@@ -139,6 +139,20 @@ fn a_domain_is_blocked_by_confirmed_name_only() {
 }
 
 #[test]
+fn nobody_gets_around_a_rule_that_blocks_a_domain_by_having_no_name() {
+    let server = NameServer::start();
+    // Forged: the name has another address. The other client has no name at all.
+    server.pointers("127.0.0.3", 60, &["pc.example.net."]);
+    let heard = |unknown: &str| {
+        let guests = rule("guests", &format!("from = [\".example.com\"]\n{unknown}{BLOCK}"));
+        let scene = to_speaker(&server, "", &[guests, rule("all", PASS)]);
+        ["127.0.0.3", "127.0.0.4"].map(|client| hears(&scene, 0, client))
+    };
+    assert_eq!(heard(""), ["", ""]);
+    assert_eq!(heard("unknown_name = \"skip\"\n"), ["hello", "hello"]);
+}
+
+#[test]
 fn a_client_without_a_name_is_refused_where_one_is_required() {
     let server = NameServer::start();
     server.pointers("127.0.0.2", 60, &["pc.example.com."]);

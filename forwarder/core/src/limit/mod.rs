@@ -14,9 +14,9 @@ mod quota;
 mod rate;
 mod saved;
 mod share;
+mod terms;
 #[cfg(test)]
 mod tests;
-mod terms;
 
 pub use bucket::{Bucket, Turn};
 pub use door::Door;

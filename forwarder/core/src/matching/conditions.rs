@@ -70,18 +70,20 @@ impl Conditions {
     }
 
     fn has_name(&self, domains: &Domains, client: &Client<'_>) -> Truth {
-        match client.reverse {
-            Fact::NotAsked => Truth::Ask(Question::ReverseName),
-            Fact::Unknown => self.unknown(),
-            Fact::Known(names) => names.confirmed.iter().any(|name| domains.hold(name)).into(),
-        }
+        self.by_name(client, |names| names.iter().any(|name| domains.hold(name)))
     }
 
     fn lacks_name(&self, domains: &Domains, client: &Client<'_>) -> Truth {
+        self.by_name(client, |names| !names.iter().any(|name| domains.hold(name)))
+    }
+
+    /// A client that has no name, or none that is confirmed, is as unknown as one whose lookup
+    /// failed: else whoever can take its own name away could walk around a rule that blocks it.
+    fn by_name(&self, client: &Client<'_>, met: impl FnOnce(&[String]) -> bool) -> Truth {
         match client.reverse {
             Fact::NotAsked => Truth::Ask(Question::ReverseName),
-            Fact::Unknown => self.unknown(),
-            Fact::Known(names) => (!names.confirmed.iter().any(|name| domains.hold(name))).into(),
+            Fact::Known(names) if !names.confirmed.is_empty() => met(&names.confirmed).into(),
+            Fact::Known(_) | Fact::Unknown => self.unknown(),
         }
     }
 

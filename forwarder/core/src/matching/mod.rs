@@ -83,7 +83,7 @@ impl<T> Fact<T> {
 }
 
 /// What reverse lookup says about an address. An address without any name is this, empty; a lookup
-/// that failed is [`Fact::Unknown`].
+/// that failed is [`Fact::Unknown`]. To rules that ask for a domain it is the same.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReverseNames {
     /// Whether there is a name at all.
