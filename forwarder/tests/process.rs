@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use e2e_tests::endpoint::Target;
+use e2e_tests::endpoint::{Plan, Target, TcpServer};
 use e2e_tests::process::{finished, kill, output};
 use e2e_tests::wait::{self, DEADLINE};
 use serde_json::Value;
@@ -95,6 +95,65 @@ fn without_descriptors_accepting_rests_without_spinning_and_goes_on_later() {
     }
     for _ in 0..CLIENTS {
         drop(target.accept());
+    }
+    assert_eq!(stop(forwarder).status.code(), Some(0));
+}
+
+#[test]
+fn a_hundred_sessions_are_served_with_256_descriptors_and_none_of_them_for_a_pipe() {
+    const CLIENTS: usize = 100;
+    const LARGE: Plan = Plan { up: 16, down: 8 << 20 };
+    const SMALL: Plan = Plan { up: 100, down: 10_000 };
+    let server = TcpServer::start(LOOPBACK);
+    let scene = Scene::new(&service("127.0.0.1:0", &server.address().to_string()));
+    let forwarder = scene.start_with_descriptors(256);
+    let mut first = connect(scene.listener());
+    until("it is let in", || scene.status()["sessions"]["current"] == 1);
+    let mut others: Vec<_> = (1..CLIENTS).map(|_| connect(scene.listener())).collect();
+    until("accepting rests", || scene.counter("accept_pauses") > 0);
+
+    // All descriptors are taken: a stream that is worth a pipe goes without.
+    ask(&mut first, LARGE);
+    hear_out(&mut first, LARGE);
+    assert!(scene.counter("pipes_refused") > 0);
+    // Nobody knows who of the others is in and who waits.
+    others.iter_mut().for_each(|client| ask(client, SMALL));
+    others.iter_mut().for_each(|client| hear_out(client, SMALL));
+    assert_eq!(scene.status()["sessions"]["accepted"], CLIENTS);
+    assert_eq!(stop(forwarder).status.code(), Some(0));
+}
+
+fn ask(client: &mut TcpStream, plan: Plan) {
+    client.write_all(&plan.up_bytes()).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+}
+
+fn hear_out(client: &mut TcpStream, plan: Plan) {
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).unwrap();
+    assert!(received == plan.down_bytes(), "{} of {plan:?}", received.len());
+}
+
+#[test]
+fn clients_that_say_nothing_at_the_door_hold_descriptors_only_for_a_while() {
+    const SILENT: usize = 100;
+    let target = Target::start(LOOPBACK);
+    let header = "proxy_protocol = { accept = \"any\", trusted = [\"127.0.0.0/8\"] }\n[[rule]]";
+    let service = service("127.0.0.1:0", &target.address().to_string());
+    let service = service.replacen("[[rule]]", header, 1);
+    let scene = Scene::new(&format!("preread = \"1s\"\n{service}"));
+    let forwarder = scene.start_with_descriptors(150);
+    let silent: Vec<_> = (0..SILENT).map(|_| connect(scene.listener())).collect();
+    until("accepting rests", || scene.counter("accept_pauses") > 0);
+
+    let mut client = connect(scene.listener());
+    client.write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 50123 443\r\nhere I am").unwrap();
+    let mut heard = [0; 9];
+    target.accept().read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"here I am");
+    drop(client);
+    for mut client in silent {
+        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
     assert_eq!(stop(forwarder).status.code(), Some(0));
 }

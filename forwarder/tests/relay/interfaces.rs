@@ -14,8 +14,8 @@ use crate::support::{Scene, accept, pass, read_to_end, tcp_client, tcp_target, u
 const INSIDE: &str = "WEIR_TEST_NAMESPACE";
 
 /// Whether this process is in a network namespace of its own. Otherwise the test is run in one, and
-/// is over; or it cannot be run, which is printed.
-fn is_inside(test: &str) -> bool {
+/// is over; or it cannot be run, which is printed. `test` is its name with the module.
+pub(crate) fn is_inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -23,10 +23,9 @@ fn is_inside(test: &str) -> bool {
         println!("skipped: only root makes network namespaces");
         return false;
     }
-    let name = format!("interfaces::{test}");
     let own = std::env::current_exe().unwrap();
     let mut again = Command::new("unshare");
-    again.args(["--net", "--"]).arg(own).args(["--exact", &name, "--nocapture"]).env(INSIDE, "1");
+    again.args(["--net", "--"]).arg(own).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
     let output = again.output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
@@ -34,7 +33,7 @@ fn is_inside(test: &str) -> bool {
     false
 }
 
-fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
     assert!(status.success(), "ip {arguments}");
 }
@@ -61,7 +60,7 @@ fn told(scene: &mut Scene) -> Vec<String> {
 
 #[test]
 fn a_listener_follows_the_addresses_of_its_interface() {
-    if !is_inside("a_listener_follows_the_addresses_of_its_interface") {
+    if !is_inside("interfaces::a_listener_follows_the_addresses_of_its_interface") {
         return;
     }
     wire(false);
@@ -110,7 +109,7 @@ fn a_listener_follows_the_addresses_of_its_interface() {
 
 #[test]
 fn a_link_local_address_is_listened_on_with_its_interface() {
-    if !is_inside("a_link_local_address_is_listened_on_with_its_interface") {
+    if !is_inside("interfaces::a_link_local_address_is_listened_on_with_its_interface") {
         return;
     }
     wire(true);
@@ -139,7 +138,7 @@ fn a_link_local_address_is_listened_on_with_its_interface() {
 
 #[test]
 fn a_rule_by_interface_is_about_its_own_addresses_only() {
-    if !is_inside("a_rule_by_interface_is_about_its_own_addresses_only") {
+    if !is_inside("interfaces::a_rule_by_interface_is_about_its_own_addresses_only") {
         return;
     }
     wire(false);

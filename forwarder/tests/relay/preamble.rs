@@ -56,7 +56,7 @@ fn named_services(targets: [&TcpListener; 2], preread: Duration, of_named: &str)
 }
 
 /// The ClientHello that `openssl s_client` sends, with this name or without one.
-fn client_hello(name: Option<&str>) -> Vec<u8> {
+pub(crate) fn client_hello(name: Option<&str>) -> Vec<u8> {
     let extension = |kind: u8, body: &[u8]| [&[0, kind, 0, body.len() as u8], body].concat();
     let mut extensions = extension(43, &[2, 3, 4]);
     if let Some(name) = name {

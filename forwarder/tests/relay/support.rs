@@ -122,6 +122,7 @@ impl Scene {
     /// Puts other services and rules in force.
     pub(crate) fn reload(&mut self, services_and_rules: &str) {
         let config = configuration(self.dir.path(), 4096, services_and_rules);
+        self.control.block_on(self.names.follow(&config, None));
         self.control.block_on(self.relay.reload(&config)).unwrap();
     }
 
