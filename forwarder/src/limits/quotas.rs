@@ -29,6 +29,10 @@ const KEPT_DAYS: i64 = 2;
 /// Microseconds of a day.
 const DAY_US: i64 = 86_400_000_000;
 
+/// Time between two searches for cells that can be another's, in microseconds: each looks at all of
+/// them, which a flood of newcomers must not have done for every one.
+const SEARCH_AGAIN_US: u64 = 1_000_000;
+
 /// Every quota's cells.
 #[derive(Debug)]
 pub(super) struct Quotas {
@@ -48,6 +52,10 @@ struct Open {
 struct Book {
     cells: HashMap<Identity, (Every, Arc<Cell>)>,
     free: Vec<&'static [AtomicU64; CELL_WORDS]>,
+    /// When cells that can be another's were looked for last.
+    searched: Option<Timestamp>,
+    /// Whether none was found then.
+    is_full: bool,
 }
 
 impl Quotas {
@@ -92,7 +100,7 @@ impl Quotas {
             *known_every = every;
             return Some(Arc::clone(cell));
         }
-        if book.free.is_empty() {
+        if book.free.is_empty() && book.may_search(wall) {
             book.forget_old(wall);
         }
         let cell = Cell::at(book.free.pop()?);
@@ -153,6 +161,11 @@ impl Book {
         }
     }
 
+    fn may_search(&self, wall: Timestamp) -> bool {
+        // In both directions, since clocks are set back.
+        self.searched.is_none_or(|at| wall.0.abs_diff(at.0) >= SEARCH_AGAIN_US)
+    }
+
     /// Frees the cells of sharers whom nobody asks about and whose periods are long over, or who
     /// have used nothing.
     fn forget_old(&mut self, wall: Timestamp) {
@@ -171,11 +184,38 @@ impl Book {
             }
             keep
         });
-        if free.is_empty() {
+        self.searched = Some(wall);
+        let was_full = std::mem::replace(&mut self.is_full, self.free.is_empty());
+        if self.is_full && !was_full {
             tracing::warn!(
                 cells = MAX_CELLS,
                 "every quota's cell is in use: new sharers are refused"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    #[test]
+    fn a_flood_of_newcomers_has_the_cells_searched_once_a_second() {
+        let spool = tempfile::tempdir().unwrap();
+        let quotas = Quotas::of(spool.path());
+        let cell = |sharer: usize, wall| {
+            let identity = Identity::of("r", "client", Every::Day, &sharer.to_string());
+            quotas.cell(identity, Every::Day, wall)
+        };
+        let now = Timestamp(1_800_000_000 * SECOND);
+        let held: Vec<_> = (0..MAX_CELLS).map(|sharer| cell(sharer, now).unwrap()).collect();
+        assert!(cell(MAX_CELLS, now).is_none(), "all are in use");
+        drop(held);
+        let soon = Timestamp(now.0 + SECOND - 1);
+        assert!(cell(MAX_CELLS, soon).is_none(), "nobody looked again");
+        assert!(cell(MAX_CELLS, Timestamp(now.0 + SECOND)).is_some());
+        quotas.remove_memory();
     }
 }
