@@ -109,6 +109,12 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// A number of things, each called `one`: the word gets an `s` unless there is exactly one.
+fn counted(number: u64, one: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", grouped(number))
+}
+
 /// Bytes with three significant digits, in powers of 1000.
 fn bytes(bytes: u64) -> String {
     const UNITS: [(&str, u64); 5] = [

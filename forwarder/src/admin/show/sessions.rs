@@ -1,7 +1,7 @@
 //! Running sessions, for people.
 
 use super::super::{SessionDetail, SessionLine, Sessions, Sort, TcpSide};
-use super::{age, bytes, grouped, line, plain, rate, table};
+use super::{age, bytes, counted, grouped, line, plain, rate, table};
 
 /// Where figures begin among the columns.
 const FIRST_FIGURE: usize = 7;
@@ -44,8 +44,7 @@ pub(super) fn list(sessions: &Sessions) -> String {
                 grouped(total)
             ),
         ),
-        (1, false) => line(&mut text, format_args!("1 session")),
-        (total, false) => line(&mut text, format_args!("{} sessions", grouped(total))),
+        (total, false) => line(&mut text, format_args!("{}", counted(total, "session"))),
     }
     text
 }
@@ -101,7 +100,7 @@ pub(super) fn one(session: &SessionDetail) -> String {
         let received = u64::try_from(received).unwrap_or(0);
         let datagrams = match datagrams {
             0 => String::new(),
-            some => format!(", {} datagrams", grouped(u64::try_from(some).unwrap_or(0))),
+            some => format!(", {}", counted(u64::try_from(some).unwrap_or(0), "datagram")),
         };
         format!(
             "{} delivered, {} held{datagrams}, {}",
@@ -165,9 +164,9 @@ fn captured(session: &SessionDetail) -> String {
 fn side(side: Option<TcpSide>) -> String {
     let Some(side) = side else { return "-".to_owned() };
     format!(
-        "round trip {}, {} segments sent again, window {} of {} B, {} not read yet",
+        "round trip {}, {} sent again, window {} of {} B, {} not read yet",
         milliseconds(side.rtt_us.into()),
-        grouped(side.retransmits.into()),
+        counted(side.retransmits.into(), "segment"),
         grouped(side.cwnd.into()),
         grouped(side.mss.into()),
         bytes(side.unread_bytes)
@@ -236,8 +235,14 @@ mod tests {
             line: SessionLine { transport: "udp".to_owned(), ..session(7, "dns", None, false) },
             config_rev: "24799d94eebe07c8".to_owned(),
             datagrams_up: 1_234,
+            datagrams_down: 1,
             ..SessionDetail::default()
         };
         insta::assert_snapshot!([tcp, udp].map(|session| one(&session)).join("\n"));
+    }
+    #[test]
+    fn one_segment_is_not_some_segments() {
+        let text = side(Some(TcpSide { retransmits: 1, ..TcpSide::default() }));
+        assert!(text.contains(", 1 segment sent again,"), "{text}");
     }
 }
