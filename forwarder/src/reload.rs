@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use forwarder_core::config::{Config, Listener, listener_changes, start_only_changes};
@@ -15,6 +16,9 @@ use crate::admin::Reloaded;
 use crate::listener::Bound;
 use crate::load;
 use schemas::exit::{Exit, Failure};
+
+/// How long reading the file, and those that it names, may take: nothing else is heeded meanwhile.
+const READ_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The configuration in force, and the file it came from.
 #[derive(Debug)]
@@ -78,15 +82,17 @@ impl Live {
     /// run at a time. On error everything stays as it was.
     ///
     /// # Errors
-    /// The file cannot be read or has faults, changes a key that only a start can change, or
-    /// `apply` fails.
+    /// The file cannot be read, or not in time, or has faults, changes a key that only a start can
+    /// change, or `apply` fails.
     pub async fn reload(
         &self,
         apply: impl AsyncFnOnce(&Config) -> Result<(), Failure>,
     ) -> Result<Reloaded, Failure> {
         let file = self.file.clone();
-        let loaded = tokio::task::spawn_blocking(move || load::config(&file)).await;
+        let reading = tokio::task::spawn_blocking(move || load::config(&file));
+        let loaded = tokio::time::timeout(READ_PATIENCE, reading).await;
         let new = loaded
+            .map_err(|_| kept(self.unread(), self))?
             .map_err(|error| Failure::new(Exit::Bug, format!("reading the file: {error}")))?
             .map_err(|failure| kept(failure, self))?;
         let old = self.config();
@@ -114,6 +120,15 @@ impl Live {
         };
         self.config.store(Arc::new(new));
         Ok(reloaded)
+    }
+
+    fn unread(&self) -> Failure {
+        let (file, seconds) = (self.file.display(), READ_PATIENCE.as_secs());
+        let text = format!(
+            "cannot read the configuration {file}: it, or a file that it names, took longer than \
+             {seconds} s: is it a pipe, or on a file system that hangs?"
+        );
+        Failure::new(Exit::Io, text)
     }
 }
 

@@ -64,7 +64,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::io(&error, "cannot start the control runtime"))?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let told = |failure: &Failure| {
             if log.is_elsewhere() {
@@ -76,7 +76,10 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         let served = forwarder.serve(&mut signals).await.inspect_err(told);
         forwarder.stop(&mut signals.stop).await;
         served
-    })
+    });
+    // A file that hangs while it is read must not hold up the end.
+    runtime.shutdown_background();
+    served
 }
 
 /// The signals that we heed.

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use forwarder::load;
 use forwarder::reload::Live;
@@ -44,6 +45,24 @@ async fn a_good_file_is_put_in_force() {
     assert_eq!(reloaded.listeners_removed, ["tcp://127.0.0.1:8080"]);
     assert_eq!(live.config().revision, reloaded.config_rev);
     assert!(!live.reload(async |_| Ok(())).await.unwrap().changed);
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_come_holds_up_nobody_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("f.toml");
+    let live = live(&file);
+    let before = live.config();
+    fs::remove_file(&file).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RWXU).unwrap();
+    let reload = live.reload(async |_| panic!("there is nothing to apply"));
+    let refused = tokio::time::timeout(Duration::from_secs(60), reload).await;
+    // Lets whoever still waits to read go, for the test to end. Opened both ways, it blocks nobody.
+    drop(fs::File::options().read(true).write(true).open(&file).unwrap());
+    let failure = refused.unwrap().unwrap_err();
+    assert_eq!(failure.exit, Exit::Io);
+    assert!(failure.message.contains("took longer than 15 s"), "{failure}");
+    assert_eq!(live.config().revision, before.revision);
 }
 
 #[tokio::test]
