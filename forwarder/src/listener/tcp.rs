@@ -167,9 +167,14 @@ impl Door {
         }
     }
 
-    /// Accepts who waits already: closing would reset them.
+    /// Accepts who waits already: closing would reset them. Not who comes meanwhile, or a flood of
+    /// clients would hold up the thread for as long as it lasts.
     fn empty(&mut self, listener: &TcpListener) {
-        while self.has_permit() {
+        // One more than is asked for waits in the kernel's queue.
+        for _ in 0..=BACKLOG {
+            if !self.has_permit() {
+                return;
+            }
             let client = SockRef::from(listener).accept().and_then(|(client, peer)| {
                 client.set_nonblocking(true)?;
                 let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
