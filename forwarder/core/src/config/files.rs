@@ -29,7 +29,14 @@ pub fn files_of(source: &str) -> BTreeSet<PathBuf> {
     let mut findings = Findings::new(source);
     let document = Document::parse(source, &mut findings);
     let file = File::read(&document, &mut findings);
-    named(&file).take(MAX_FILES).map(|(path, ..)| path.to_owned()).collect()
+    let mut files = BTreeSet::new();
+    for (path, ..) in named(&file) {
+        if files.len() == MAX_FILES {
+            break;
+        }
+        files.insert(path.to_owned());
+    }
+    files
 }
 
 /// How a file is read.
@@ -222,6 +229,16 @@ mod tests {
         assert!(!findings.has_faults());
         let shown: Vec<String> = networks.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]);
+    }
+
+    #[test]
+    fn a_file_is_found_behind_many_rules_that_name_another() {
+        let rule = |path: &str| format!("[[rule]]\nfrom = [\"@{path}\"]\n");
+        let source = rule("first.txt").repeat(2 * MAX_FILES) + &rule("last.txt");
+        let files = files_of(&source);
+        assert_eq!(files, ["first.txt", "last.txt"].map(PathBuf::from).into());
+        let many: String = (0..2 * MAX_FILES).map(|file| rule(&file.to_string())).collect();
+        assert_eq!(files_of(&many).len(), MAX_FILES);
     }
 
     #[test]
