@@ -2,7 +2,7 @@
 //!
 //! An alert looks at an interval that slides in steps. What has crossed a threshold is never
 //! claimed by chance of the steps: too little is judged over an interval that is not shorter than
-//! asked, too much and too many over one that is not longer. So the first are silent until one whole
+//! asked, too much and too many over one that is not longer, but for the 50 ms that a look may be late. So the first are silent until one whole
 //! interval has passed, and nothing moved at all is too little too.
 //!
 //! Whoever holds the counters gives samples of them; the shares are compared in whole numbers.

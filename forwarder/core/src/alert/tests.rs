@@ -57,6 +57,20 @@ fn told(changes: &[(u64, Change)]) -> Vec<(u64, bool, u64)> {
 }
 
 #[test]
+fn an_interval_of_one_second_strikes_though_every_look_is_a_little_late() {
+    let (start, mut alerts) = (Instant::now(), Alerts::default());
+    let watch = Watch::Traffic { below: None, above: Some(100) };
+    alerts.reload(&[Alert { every: Duration::from_secs(1), ..alert("a", watch) }], start);
+    let look = |nth: u32| start + Duration::from_millis(1001) * nth;
+    let sample = |nth: u32| Sample { bytes: 200 * u64::from(nth), ..Sample::default() };
+    let changes = (0..10).flat_map(|nth| alerts.sample(0, look(nth), sample(nth)));
+    assert_eq!(
+        changes.map(|change| (change.finding, change.value)).collect::<Vec<_>>(),
+        [(Finding::TooMuch, 200)]
+    );
+}
+
+#[test]
 fn silence_is_too_little_after_one_whole_interval_and_told_once() {
     let mut simulated = Simulated::new(Watch::Traffic { below: Some(1000), above: None });
     let changes = simulated.run(30, |_| ());

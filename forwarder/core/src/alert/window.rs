@@ -11,6 +11,10 @@ const STEPS: u32 = 60;
 /// The shortest step.
 const MIN_STEP: Duration = Duration::from_secs(1);
 
+/// How much older than the interval a sample may be that stands at its beginning: looks come a
+/// little late each, and without this an interval of few steps would lose a whole one.
+const LATE: Duration = Duration::from_millis(50);
+
 /// Samples that reach back one interval and a step.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -42,11 +46,11 @@ impl Window {
         true
     }
 
-    /// The oldest sample that is not older than the interval.
+    /// The oldest sample that is not older than the interval, but for [`LATE`].
     pub(super) fn within(&self, now: Instant) -> Sample {
         let age = |at: &Instant| now.saturating_duration_since(*at);
         let mut samples = self.samples.iter();
-        let found = samples.find(|(at, _)| age(at) <= self.every);
+        let found = samples.find(|(at, _)| age(at) <= self.every + LATE);
         found.map(|(_, sample)| *sample).unwrap_or_default()
     }
 
