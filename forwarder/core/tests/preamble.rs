@@ -81,6 +81,15 @@ fn addresses_of_both_families_are_sent_as_the_version_can_say_it() {
 }
 
 #[test]
+fn a_target_without_a_scheme_does_not_precede_over_the_host_field() {
+    for target in ["://www.example.com/", "1http://www.example.com/", "/?://www.example.com/"] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: secret.example.com\r\n\r\n");
+        let expected = Answer::Done(Some("secret.example.com".to_owned()));
+        assert_eq!(server_name(request.as_bytes()), expected, "{target}");
+    }
+}
+
+#[test]
 fn what_is_neither_tls_nor_http_is_known_by_its_first_bytes() {
     for first in [&b"\x00"[..], b"\x03\x00", b"\x16\x02", b"{", b"\r", b" GET", b"RFB 003.008\n"] {
         assert_eq!(server_name(first), Answer::Done(None), "{first:?}");

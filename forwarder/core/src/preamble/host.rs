@@ -73,8 +73,9 @@ fn authority(target: &[u8], is_connect: bool) -> Option<&[u8]> {
         return Some(target);
     }
     let at = target.windows(3).position(|part| part == b"://")?;
+    let scheme = &target[..at];
     let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
-    if !target[..at].iter().all(is_scheme) {
+    if !scheme.first()?.is_ascii_alphabetic() || !scheme.iter().all(is_scheme) {
         return None;
     }
     let authority = target[at + 3..].split(|byte| b"/?#".contains(byte)).next()?;
