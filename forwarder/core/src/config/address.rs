@@ -326,7 +326,8 @@ fn split_port<'t>(text: &'t str, help: &str) -> Result<(&'t str, &'t str), Refus
     if port.is_empty() { Err(no_port()) } else { Ok((host, port)) }
 }
 
-fn parse_port(text: &str, help: &str) -> Result<u16, Refusal> {
+/// A port, 0 among them.
+pub(super) fn parse_port(text: &str, help: &str) -> Result<u16, Refusal> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     match text.parse() {
         Ok(port) if digits => Ok(port),

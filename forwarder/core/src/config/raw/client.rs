@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use schemas::config::Refusal;
 
 use super::shorten;
-use crate::config::address::{host_name, network};
+use crate::config::address::{host_name, network, parse_port};
 use crate::config::{Origin, ServerName};
 
 /// Longest name of a network interface: the kernel's 16 bytes with a zero behind them.
@@ -111,13 +111,7 @@ pub(in crate::config) fn interface(text: &str) -> Option<String> {
 pub(super) fn client_port(text: &str) -> Result<Vec<RangeInclusive<u16>>, Refusal> {
     const HELP: &str = "write a port, a range or a comparison, as in \"53\", \"1024-65535\", \
                         \">1023\" or \"!=25\"";
-    let port = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<u16>().ok().filter(|_| digits).ok_or_else(|| {
-            let message = format!("{:?} is not a port: ports are 0 to 65535", shorten(text));
-            Refusal::new(message, HELP)
-        })
-    };
+    let port = |text: &str| parse_port(text, HELP);
     let operators = ["!=", "<=", ">=", "=", "<", ">"];
     let compared = operators
         .into_iter()
