@@ -89,8 +89,8 @@ pub fn source(path: &Path) -> Result<String, Failure> {
     Ok(source)
 }
 
-/// What this machine adds to the meaning of a configuration, without the files that it names. What it does not tell is left out: the relay
-/// finds a target that is ourselves again when it dials.
+/// What this machine adds to the meaning of a configuration, without the files that it names. What
+/// it does not tell is left out: the relay finds a target that is ourselves again when it dials.
 pub fn environment() -> Environment {
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Environment {

@@ -1,6 +1,7 @@
 //! Every key of the configuration file, by its path.
 //!
-//! The reference documentation and the reader of the file are both checked against this list. Keys of `[[service]]` and `[[rule]]` have the paths `service.x` and `rule.x`.
+//! The reference documentation and the reader of the file are both checked against this list. Keys
+//! of `[[service]]` and `[[rule]]` have the paths `service.x` and `rule.x`.
 
 /// Keys that this version reads.
 pub const KEYS: &[&str] = &[
