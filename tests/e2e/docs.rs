@@ -26,15 +26,21 @@ fn said(program: &str, arguments: &[&str]) -> Said {
 }
 
 #[test]
-fn the_configuration_in_the_readme_is_right() {
+fn the_configurations_in_the_readme_are_right() {
     let examples = blocks(&document("README.md"), "toml");
-    assert_eq!(examples.len(), 1);
+    let words = [
+        vec!["web", "0.0.0.0:8080", "10.0.0.5:80", "office", "acme"],
+        vec!["shop", "first-available", "api.example.com", "50 sessions", "500 GB", "globex"],
+    ];
+    assert_eq!(examples.len(), words.len());
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("forwarder.toml");
-    fs::write(&file, &examples[0]).unwrap();
-    let shown = said("forwarder", &["check", "-c", &file.display().to_string()]).fine();
-    for word in ["web", "0.0.0.0:8080", "10.0.0.5:80", "office", "acme"] {
-        assert!(shown.stdout.contains(word), "{word} is missing in\n{}", shown.stdout);
+    for (example, words) in examples.iter().zip(words) {
+        fs::write(&file, example).unwrap();
+        let shown = said("forwarder", &["check", "-c", &file.display().to_string()]).fine();
+        for word in words {
+            assert!(shown.stdout.contains(word), "{word} is missing in\n{}", shown.stdout);
+        }
     }
 }
 
