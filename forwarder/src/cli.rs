@@ -70,7 +70,8 @@ enum Command {
     /// sessions end for timeouts.drain, writes every end, waits up to 5 s for the recorder to
     /// acknowledge, and exits with 0; what the recorder has not got by then waits in the spool. A
     /// second SIGTERM ends at once. SIGHUP reads the file again; when it has a fault, the
-    /// configuration in force stays. Log lines go to stderr; RUST_LOG=debug shows more.
+    /// configuration in force stays. Log lines go to stderr, or where [log] says; RUST_LOG=debug
+    /// shows more.
     Run {
         #[command(flatten)]
         file: File,
