@@ -15,6 +15,7 @@ mod held_back;
 mod intake;
 mod interfaces;
 mod introduced;
+mod kept;
 mod limits;
 mod loops;
 mod modes;

@@ -116,7 +116,7 @@ fn a_preamble_that_comes_byte_by_byte_has_the_same_time_as_any_other() {
 fn a_client_that_drips_behind_its_preamble_lasts_no_longer_than_it_may() {
     for preamble in BOTH {
         let (scene, mut client, _server, _) =
-            preamble.session("timeouts = { max_duration = \"500ms\" }\n");
+            preamble.session("timeouts = { max_duration = \"1s\" }\n");
         let ended = drip(&mut client, std::iter::repeat(b'x'));
         let expected = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
         assert!(ended.is_some_and(|kind| expected.contains(&kind)), "{ended:?}");
