@@ -1,9 +1,10 @@
 //! The end in order: SIGTERM.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use e2e_tests::address;
-use e2e_tests::endpoint::{Target, connect};
+use e2e_tests::endpoint::{Plan, Target, TcpServer, connect, exchange};
 use rustix::process::Signal;
 
 use crate::rows::{integer, text};
@@ -49,4 +50,17 @@ fn a_session_that_will_not_end_is_ended_and_accounted_as_drained() {
     assert_eq!((text(&rows[0], "end_reason"), integer(&rows[0], "bytes_up")), ("drained", 10));
     assert_eq!(integer(&rows[0], "quality"), 0);
     scene.analyze(&["verify"]).fine();
+}
+
+#[test]
+fn a_drain_that_is_taken_back_leaves_nothing_that_spins() {
+    let server = TcpServer::start(address::own());
+    let (mut scene, listen) = scene_with(server.address(), "");
+    scene.run("forwarder", &["drain"]).fine();
+    scene.run("forwarder", &["drain", "--cancel"]).fine();
+    exchange(scene.client(0), listen, Plan { up: 100, down: 100 }).unwrap();
+    let before = scene.forwarder().processor_time().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let used = scene.forwarder().processor_time().unwrap() - before;
+    assert!(used < Duration::from_millis(300), "{used:?} of a second with nothing to do");
 }

@@ -34,7 +34,7 @@ const ACCEPTS_PER_TURN: usize = 16;
 /// Accepts clients, while the listener takes them in, until `closing`; then those that wait already.
 pub(crate) async fn serve(thread: Rc<DataThread>, opened: Opened, closing: CancellationToken) {
     let bound = opened.bound;
-    let listener = TcpListener::from_std(opened.socket.into())
+    let mut listener = TcpListener::from_std(opened.socket.into())
         .expect("a non-blocking socket on a running runtime registers");
     let tcp = Arc::clone(&thread.shared.plan.load().tcp);
     let mut door = Door { thread, bound, tcp, permit: None, warned: None };
@@ -42,7 +42,11 @@ pub(crate) async fn serve(thread: Rc<DataThread>, opened: Opened, closing: Cance
     let mut intake = Intake::Open;
     loop {
         let next = intakes.borrow_and_update().of(&bound.listener);
-        door.change_intake(&listener, std::mem::replace(&mut intake, next), next);
+        let before = std::mem::replace(&mut intake, next);
+        door.change_intake(&listener, before, next);
+        if before == Intake::Draining && next != Intake::Draining {
+            listener = watched_anew(listener);
+        }
         // All branches are cancel-safe.
         tokio::select! {
             biased;
@@ -58,6 +62,13 @@ pub(crate) async fn serve(thread: Rc<DataThread>, opened: Opened, closing: Cance
     if intake == Intake::Open {
         door.empty(&listener);
     }
+}
+
+/// The runtime keeps in mind for good that a socket was shut down, and would ask it for clients again
+/// and again, though it listens once more.
+fn watched_anew(listener: TcpListener) -> TcpListener {
+    let anew = listener.into_std().and_then(TcpListener::from_std);
+    anew.expect("what was registered on this runtime can be so again")
 }
 
 struct Door {
