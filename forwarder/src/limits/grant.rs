@@ -5,16 +5,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use forwarder_core::config::Every;
-use forwarder_core::limit::{Pace, Period, QuotaTerms, Share, Turn, left};
+use forwarder_core::limit::{Pace, Period, QuotaTerms, Share, Terms, Turn, left};
 use schemas::vocab::{Direction, PerDirection, Timestamp};
 use tokio::time::{Sleep, sleep_until};
 
 use super::Inside;
 use super::group::{Entry, Group, Of};
 use crate::clock::micros;
+
+/// How long a session that is held back waits at most before it looks whether a reload has changed
+/// its limits.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A session's places, and what it has booked. Its places are free when it is dropped.
 #[derive(Debug)]
@@ -59,7 +63,11 @@ struct Seat {
 struct Wait {
     /// By seat.
     turns: Vec<(usize, Of, Turn)>,
+    /// Of each seat, what the turns were booked under.
+    terms: Vec<Arc<Terms>>,
     bytes: u64,
+    /// Whether the wait was counted.
+    is_told: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -96,27 +104,37 @@ impl Grant {
             return Poll::Ready(Err(UsedUp));
         }
         let mut wait = self.waits[direction].borrow_mut();
-        if wait.turns.is_empty() {
+        if wait.turns.is_empty() || self.is_outdated(&wait) {
+            self.settle(&mut wait, direction, 0);
             self.book(&mut wait, direction, left, now);
         }
         let Some(at) = wait.turns.iter().map(|(_, _, turn)| turn.at).max() else {
             return Poll::Ready(Ok(left));
         };
         if at > now {
-            let is_known = wait.timer.as_ref().is_some_and(|timer| timer.deadline() == at.into());
-            let timer = wait.timer.get_or_insert_with(|| Box::pin(sleep_until(at.into())));
-            if !is_known {
+            if !std::mem::replace(&mut wait.is_told, true) {
                 let counters = &self.inside.counters;
                 counters.held_back.fetch_add(1, Ordering::Relaxed);
                 counters.held_back_us.fetch_add(micros(at - now), Ordering::Relaxed);
-                timer.as_mut().reset(at.into());
             }
+            self.held_until.set(at.max(self.held_until.get()));
+            // A reload may bring the turn forward, or do away with it.
+            let look = at.min(now + LOOK_AGAIN).into();
+            let timer = wait.timer.get_or_insert_with(|| Box::pin(sleep_until(look)));
+            timer.as_mut().reset(look);
             if timer.as_mut().poll(cx).is_pending() {
-                self.held_until.set(at.max(self.held_until.get()));
                 return Poll::Pending;
             }
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         Poll::Ready(Ok(wait.bytes.min(left)))
+    }
+
+    /// Whether a reload has changed the limits since the turns were booked.
+    fn is_outdated(&self, wait: &Wait) -> bool {
+        let mut booked = self.seats.iter().zip(&wait.terms);
+        booked.any(|(seat, terms)| !Arc::ptr_eq(&seat.group.terms(), terms))
     }
 
     fn book(&self, wait: &mut Wait, direction: Direction, left: u64, now: Instant) {
@@ -129,6 +147,7 @@ impl Grant {
         wait.bytes = bytes.min(left);
         for (index, seat) in self.seats.iter().enumerate() {
             let (terms, all) = (seat.group.terms(), seat.entry.sessions());
+            wait.terms.push(Arc::clone(&terms));
             for (of, lane, pace) in seat.entry.lanes(&terms, direction) {
                 wait.turns.push((index, of, lane.bucket.book(pace, wait.bytes, all, now)));
             }
@@ -139,14 +158,20 @@ impl Grant {
     pub(crate) fn received(&self, direction: Direction, bytes: usize, wall: Timestamp) {
         let mut wait = self.waits[direction].borrow_mut();
         let bytes = bytes as u64;
-        for (index, of, turn) in wait.turns.drain(..) {
-            let lane = self.seats[index].entry.lane(of, direction);
-            lane.bucket.settle(turn, bytes);
-        }
+        self.settle(&mut wait, direction, bytes);
         drop(wait);
         if bytes > 0 {
             self.charge(direction, bytes, wall);
         }
+    }
+
+    /// Ends the turns, of which so many bytes were used.
+    fn settle(&self, wait: &mut Wait, direction: Direction, used: u64) {
+        for (index, of, turn) in wait.turns.drain(..) {
+            self.seats[index].entry.lane(of, direction).bucket.settle(turn, used);
+        }
+        wait.terms.clear();
+        wait.is_told = false;
     }
 
     /// Whether a datagram from the sender of `direction` goes on; one that does is paid for.
@@ -234,10 +259,8 @@ impl Grant {
 impl Drop for Grant {
     fn drop(&mut self) {
         for direction in Direction::BOTH {
-            let wait = self.waits[direction].get_mut();
-            for (index, of, turn) in wait.turns.drain(..) {
-                self.seats[index].entry.lane(of, direction).bucket.settle(turn, 0);
-            }
+            let mut wait = self.waits[direction].take();
+            self.settle(&mut wait, direction, 0);
         }
         self.seats.iter().for_each(|seat| seat.entry.leave());
     }

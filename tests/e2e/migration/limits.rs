@@ -149,3 +149,36 @@ fn sixteen_downloads_share_what_their_rule_may_have_and_nobody_else_is_slowed() 
     }
     assert!(begun.elapsed() < took, "{:?}", begun.elapsed());
 }
+
+#[test]
+fn whoever_waits_for_a_trickle_goes_on_at_once_when_a_reload_allows_more() {
+    let target = flood(address::own());
+    let mut scene = Scene::new();
+    let listen = scene.free_address();
+    let config = |bandwidth: &str| {
+        format!(
+            "[[service]]\nname = \"web\"\nlisten = [\"tcp://{listen}\"]\ntarget = [\"{target}\"]\n\
+             [[rule]]\nname = \"everyone\"\naction = \"pass\"\n{bandwidth}"
+        )
+    };
+    let limit = |rate: &str| {
+        format!("[[rule.limit]]\nper = \"rule\"\nbandwidth = {{ both = \"{rate}\" }}\n")
+    };
+    for after in [limit("80 Mbit/s"), String::new()] {
+        scene.configure(&config(&limit("8 bit/s")));
+        scene.start_recorder();
+        scene.start_forwarder();
+        let mut clients: Vec<_> = (0..8).map(|_| connect(client(2), listen).unwrap()).collect();
+        wait::until("all are held back", || {
+            (scene.status()["held"]["by_limit"].as_u64() >= Some(7)).then_some(())
+        });
+        scene.configure(&config(&after));
+        scene.run("forwarder", &["reload"]).fine();
+        for client in &mut clients {
+            client.read_exact(&mut vec![0; 100_000]).unwrap();
+        }
+        drop(clients);
+        assert!(scene.stop_forwarder().success());
+        assert!(scene.stop_recorder().success());
+    }
+}
