@@ -4,7 +4,7 @@
 //! rule, kind of sharer --Group--> client, network, service or customer --Entry--> door, buckets, cells
 //! ```
 //!
-//! A session that is let in gets a [`Grant`], which holds its place and through which its payload
+//! A session that is let in gets a `Grant`, which holds its place and through which its payload
 //! goes; it gives the place back when it is dropped. What is counted belongs to the rule's name: a
 //! reload changes how much is allowed, and nothing of what was counted.
 //!

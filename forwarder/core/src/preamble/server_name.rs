@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use super::{Answer, hello, host};
 
-/// Most bytes that are looked at for a server's name. A ClientHello has at most
-/// [`hello::MAX_BYTES`] of them; the rest is room for the records it may be split into, and for the
-/// heads of requests with large cookies.
+/// Most bytes that are looked at for a server's name. A ClientHello has at most half as many; the
+/// rest is room for the records it may be split into, and for the heads of requests with large
+/// cookies.
 pub const MAX_SERVER_NAME_BYTES: usize = 32 * 1024;
 
 /// What a client speaks, by its first bytes.
