@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use forwarder_core::config::Every;
-use forwarder_core::limit::{Pace, Period, QuotaTerms, Share, Terms, Turn, left};
+use forwarder_core::limit::{Pace, Period, QuotaTerms, Share, Turn, left};
 use schemas::vocab::{Direction, PerDirection, Timestamp};
 use tokio::time::{Sleep, sleep_until};
 
@@ -63,11 +63,11 @@ struct Seat {
 struct Wait {
     /// By seat.
     turns: Vec<(usize, Of, Turn)>,
-    /// Of each seat, what the turns were booked under.
-    terms: Vec<Arc<Terms>>,
+    /// How often reloads had changed the bandwidths when they were booked, all seats together.
+    changes: u64,
     bytes: u64,
-    /// Whether the wait was counted.
-    is_told: bool,
+    /// Since when the session is held back, if it is.
+    since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -104,19 +104,21 @@ impl Grant {
             return Poll::Ready(Err(UsedUp));
         }
         let mut wait = self.waits[direction].borrow_mut();
-        if wait.turns.is_empty() || self.is_outdated(&wait) {
+        if !wait.turns.is_empty() && wait.changes != self.changes() {
             self.settle(&mut wait, direction, 0);
+        }
+        if wait.turns.is_empty() {
             self.book(&mut wait, direction, left, now);
         }
         let Some(at) = wait.turns.iter().map(|(_, _, turn)| turn.at).max() else {
             return Poll::Ready(Ok(left));
         };
         if at > now {
-            if !std::mem::replace(&mut wait.is_told, true) {
-                let counters = &self.inside.counters;
-                counters.held_back.fetch_add(1, Ordering::Relaxed);
-                counters.held_back_us.fetch_add(micros(at - now), Ordering::Relaxed);
+            if wait.since.is_none() {
+                self.inside.counters.held_back.fetch_add(1, Ordering::Relaxed);
             }
+            // Bit by bit: a wait may take hours.
+            self.count_wait(wait.since.replace(now), now);
             self.held_until.set(at.max(self.held_until.get()));
             // A reload may bring the turn forward, or do away with it.
             let look = at.min(now + LOOK_AGAIN).into();
@@ -128,16 +130,25 @@ impl Grant {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        self.count_wait(wait.since.take(), now);
         Poll::Ready(Ok(wait.bytes.min(left)))
     }
 
-    /// Whether a reload has changed the limits since the turns were booked.
-    fn is_outdated(&self, wait: &Wait) -> bool {
-        let mut booked = self.seats.iter().zip(&wait.terms);
-        booked.any(|(seat, terms)| !Arc::ptr_eq(&seat.group.terms(), terms))
+    /// Counts what has passed of a wait since it was counted last.
+    fn count_wait(&self, since: Option<Instant>, now: Instant) {
+        if let Some(since) = since {
+            let waited = micros(now.saturating_duration_since(since));
+            self.inside.counters.held_back_us.fetch_add(waited, Ordering::Relaxed);
+        }
+    }
+
+    /// How often reloads have changed the bandwidths, all seats together.
+    fn changes(&self) -> u64 {
+        self.seats.iter().map(|seat| seat.group.changes()).sum()
     }
 
     fn book(&self, wait: &mut Wait, direction: Direction, left: u64, now: Instant) {
+        wait.changes = self.changes();
         let turn = |seat: &Seat| {
             let (terms, all) = (seat.group.terms(), seat.entry.sessions());
             let lanes = seat.entry.lanes(&terms, direction);
@@ -147,7 +158,6 @@ impl Grant {
         wait.bytes = bytes.min(left);
         for (index, seat) in self.seats.iter().enumerate() {
             let (terms, all) = (seat.group.terms(), seat.entry.sessions());
-            wait.terms.push(Arc::clone(&terms));
             for (of, lane, pace) in seat.entry.lanes(&terms, direction) {
                 wait.turns.push((index, of, lane.bucket.book(pace, wait.bytes, all, now)));
             }
@@ -170,8 +180,6 @@ impl Grant {
         for (index, of, turn) in wait.turns.drain(..) {
             self.seats[index].entry.lane(of, direction).bucket.settle(turn, used);
         }
-        wait.terms.clear();
-        wait.is_told = false;
     }
 
     /// Whether a datagram from the sender of `direction` goes on; one that does is paid for.

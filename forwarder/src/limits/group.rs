@@ -41,6 +41,8 @@ pub(super) struct Group {
     per: Per,
     epoch: Instant,
     terms: ArcSwap<Terms>,
+    /// How often reloads have changed its bandwidths.
+    changes: AtomicU64,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -101,7 +103,15 @@ impl Group {
     pub(super) fn new(rule: RuleName, per: Per, epoch: Instant) -> Self {
         let terms = ArcSwap::from_pointee(Terms::none(per));
         let shards = std::array::from_fn(|_| Mutex::default());
-        Self { rule, per, epoch, terms, hasher: RandomState::new(), shards }
+        Self {
+            rule,
+            per,
+            epoch,
+            terms,
+            changes: AtomicU64::new(0),
+            hasher: RandomState::new(),
+            shards,
+        }
     }
 
     pub(super) fn rule(&self) -> &RuleName {
@@ -116,6 +126,12 @@ impl Group {
         self.terms.load()
     }
 
+    /// How often reloads have changed its bandwidths. Asked before [`Group::terms`]: a turn that is
+    /// booked under this number is known to be outdated when the number has grown.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     /// Who is known keeps to these terms from now on.
     pub(super) fn put_in_force(
         &self,
@@ -128,6 +144,9 @@ impl Group {
         let before = self.terms.swap(Arc::clone(&terms));
         let known = self.entries();
         known.iter().for_each(|entry| entry.change_paces(&before, &terms, now));
+        if (before.up, before.down, before.both) != (terms.up, terms.down, terms.both) {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
         let full = known.iter().filter(|entry| self.give_cells(entry, quotas, wall).is_err());
         let full = full.count();
         if full > 0 {

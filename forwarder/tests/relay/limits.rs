@@ -278,6 +278,9 @@ fn a_session_that_waits_for_a_slow_limit_is_not_idle_and_shows_as_held_back() {
     assert!(got == bytes);
     let waits = scene.limit_counters().held_back.load(Ordering::Relaxed);
     assert!(waits >= 4, "each wait counts, and there were {waits}");
+    let held_us = scene.limit_counters().held_back_us.load(Ordering::Relaxed);
+    let most = started.elapsed().as_micros();
+    assert!((800_000..=most).contains(&held_us.into()), "held back for {held_us} of {most} us");
     drop((client, server));
     scene.finish();
 }
