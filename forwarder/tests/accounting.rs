@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use forwarder::accounting::{Account, JournalThread, start};
 use forwarder::clock::Clock;
@@ -211,9 +210,5 @@ async fn a_spool_that_was_full_takes_rows_again_when_everything_in_it_is_acknowl
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    e2e_tests::wait::until(what, || condition().then_some(()));
 }

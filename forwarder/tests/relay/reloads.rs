@@ -3,15 +3,18 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::support::*;
 
 const RELOADS: usize = 100;
 
-/// Time between two clients.
-const PACE: Duration = Duration::from_millis(1);
+/// Clients that are served between two reloads, at least.
+const CLIENTS_EACH: u64 = 20;
+
+/// Datagrams that may be under way: no buffer holds fewer.
+const UNDER_WAY: u64 = 16;
 
 #[test]
 fn a_hundred_reloads_lose_no_connection_and_no_datagram_of_listeners_that_stay() {
@@ -20,9 +23,11 @@ fn a_hundred_reloads_lose_no_connection_and_no_datagram_of_listeners_that_stay()
     let mut scene = Scene::start_with_table(&service, 65_536);
     let (web, dns) = (scene.address(0), scene.address(1));
     let over = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..2).map(|_| connect_on(web, Arc::clone(&over))).collect();
-    let heard = listen_on(udp.try_clone().unwrap(), Arc::clone(&over));
-    let streaming = stream_on(dns, Arc::clone(&over));
+    let (served, arrived) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+    let clients: Vec<_> =
+        (0..2).map(|_| connect_on(web, Arc::clone(&over), Arc::clone(&served))).collect();
+    let heard = listen_on(udp.try_clone().unwrap(), Arc::clone(&over), Arc::clone(&arrived));
+    let streaming = stream_on(dns, Arc::clone(&over), Arc::clone(&arrived));
 
     for round in 0..RELOADS {
         // Every other configuration has listeners more, which the next one drops.
@@ -33,16 +38,18 @@ fn a_hundred_reloads_lose_no_connection_and_no_datagram_of_listeners_that_stay()
             }
             _ => "",
         };
-        let begun = Instant::now();
+        let before = served.load(Ordering::Relaxed);
         scene.reload(&format!("{service}{more}"));
         assert_eq!(scene.bound(), if more.is_empty() { 2 } else { 4 });
-        // Spread over the time in which some thousand clients come.
-        std::thread::sleep(Duration::from_millis(30).saturating_sub(begun.elapsed()));
+        until("clients are served meanwhile", || {
+            served.load(Ordering::Relaxed) >= before + CLIENTS_EACH
+        });
     }
     over.store(true, Ordering::Relaxed);
-    let served: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    clients.into_iter().for_each(|client| client.join().unwrap());
     let sent = streaming.join().unwrap();
-    let arrived = heard.join().unwrap();
+    heard.join().unwrap();
+    let (served, arrived) = (served.load(Ordering::Relaxed), arrived.load(Ordering::Relaxed));
 
     let rows = scene.finish();
     let (web, dns): (Vec<_>, Vec<_>) = rows.sessions.iter().partition(|row| row.transport == "tcp");
@@ -64,46 +71,57 @@ fn services(tcp: SocketAddr, udp: SocketAddr) -> String {
     )
 }
 
-/// Clients one after the other, each of whom must be served. Gives how many.
-fn connect_on(to: SocketAddr, over: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
+/// Clients one after the other, each of whom must be served.
+fn connect_on(
+    to: SocketAddr,
+    over: Arc<AtomicBool>,
+    served: Arc<AtomicU64>,
+) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
-        let mut served = 0;
         while !over.load(Ordering::Relaxed) {
-            let begun = Instant::now();
             let mut client = tcp_client(to);
             client.write_all(b"question").unwrap();
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(read_to_end(&mut client), Ok(b"question".to_vec()));
-            served += 1;
-            std::thread::sleep(PACE.saturating_sub(begun.elapsed()));
+            served.fetch_add(1, Ordering::Relaxed);
         }
-        served
     })
 }
 
 /// Sends one stream of datagrams. Gives how many.
-fn stream_on(to: SocketAddr, over: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
+fn stream_on(
+    to: SocketAddr,
+    over: Arc<AtomicBool>,
+    arrived: Arc<AtomicU64>,
+) -> std::thread::JoinHandle<u64> {
     let client = udp_client(ANY, to);
     std::thread::spawn(move || {
         let mut sent = 0;
         while !over.load(Ordering::Relaxed) {
             client.send(b"datagram").unwrap();
             sent += 1;
-            std::thread::sleep(PACE);
+            until("few datagrams are under way", || {
+                arrived.load(Ordering::Relaxed) + UNDER_WAY > sent
+            });
         }
         sent
     })
 }
 
 /// Counts what arrives at the UDP target, until it is over and nothing more comes.
-fn listen_on(target: UdpSocket, over: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
+fn listen_on(
+    target: UdpSocket,
+    over: Arc<AtomicBool>,
+    arrived: Arc<AtomicU64>,
+) -> std::thread::JoinHandle<()> {
     target.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     std::thread::spawn(move || {
-        let mut arrived = 0;
         loop {
             match target.recv(&mut [0; 64]) {
-                Ok(_) => arrived += 1,
-                Err(_) if over.load(Ordering::Relaxed) => return arrived,
+                Ok(_) => {
+                    arrived.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(_) if over.load(Ordering::Relaxed) => return,
                 Err(_) => {}
             }
         }

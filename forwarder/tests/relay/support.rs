@@ -387,11 +387,7 @@ pub(crate) fn silent_target() -> (SocketAddr, Vec<socket2::Socket>) {
 
 /// Waits for a condition.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < DEADLINE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    e2e_tests::wait::until(what, || condition().then_some(()));
 }
 
 /// Bytes that repeat with a prime period, so that a shift shows.
