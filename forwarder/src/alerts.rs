@@ -99,11 +99,13 @@ fn sample(alert: &Alert, flows: &[Arc<Flow>]) -> Sample {
 
 fn watches(alert: &Alert, flow: &Flow) -> bool {
     let is_target = alert.targets.iter().any(|target| {
-        target.host == flow.target.host
-            && target.port.is_none_or(|port| flow.target.port == Some(port))
+        flow.target.as_ref().is_some_and(|of| {
+            target.host == of.host && target.port.is_none_or(|port| of.port == Some(port))
+        })
     });
     (alert.services.is_empty() || alert.services.contains(&flow.service))
-        && (alert.rules.is_empty() || alert.rules.contains(&flow.rule))
+        && (alert.rules.is_empty()
+            || flow.rule.as_ref().is_some_and(|rule| alert.rules.contains(rule)))
         && (alert.targets.is_empty() || is_target)
 }
 

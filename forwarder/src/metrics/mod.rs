@@ -22,6 +22,7 @@ use page::Page;
 use crate::admin::inside::Inside;
 use crate::alerts::Board;
 use crate::health::TargetState;
+use crate::relay::FlowTotals;
 
 /// Where the figures are.
 #[derive(Debug, Clone)]
@@ -52,7 +53,7 @@ impl Measured {
     fn sessions(&self, page: &mut Page<'_>) -> std::fmt::Result {
         let rules = self.inside.counters.figures.rules();
         let names = |rule: &crate::relay::RuleCounts| {
-            (rule.service_name.to_string(), rule.rule_name.to_string())
+            (rule.service_name.to_string(), rule.name().to_owned())
         };
         let (mut opened, mut active) = (Vec::new(), Vec::new());
         let (mut closed, mut denied, mut limits) = (Vec::new(), Vec::new(), Vec::new());
@@ -76,15 +77,13 @@ impl Measured {
             for (limit, count) in rule.limits() {
                 limits.push((vec![service.clone(), name.clone(), limit], count));
             }
+            if began == 0 && rule.rule_name.is_none() {
+                continue;
+            }
             active.push((vec![service.clone(), name.clone()], began.saturating_sub(over)));
             opened.push((vec![service, name], began));
         }
         let services = self.inside.counters.figures.services();
-        for (service, counts) in &services {
-            for (reason, count) in counts.denied_by_none.read() {
-                denied.push((vec![service.to_string(), String::new(), reason.to_string()], count));
-            }
-        }
         let by_rule = ["service", "rule"];
         let by_reason = ["service", "rule", "reason"];
         page.counters("forwarder_sessions_opened_total", &by_rule, opened)?;
@@ -105,7 +104,7 @@ impl Measured {
         page.counters("forwarder_capture_bytes_total", &["service"], captured.collect())?;
         let udp = services
             .iter()
-            .map(|(name, _)| (vec![name.to_string()], self.inside.counters.udp_sessions(name)));
+            .map(|(name, of)| (vec![name.to_string()], of.udp_sessions.load(Ordering::Relaxed)));
         page.gauges("forwarder_udp_sessions", &["service"], udp.collect())
     }
 
@@ -113,8 +112,16 @@ impl Measured {
         let (mut bytes, mut datagrams, mut spliced) = (Vec::new(), Vec::new(), Vec::new());
         for flow in self.inside.counters.figures.flows() {
             let totals = flow.totals();
-            let names =
-                vec![flow.service.to_string(), flow.rule.to_string(), flow.target.to_string()];
+            let target = flow.target.as_ref().map(ToString::to_string);
+            if target.is_none() && totals == FlowTotals::default() {
+                continue;
+            }
+            let rule = flow.rule.as_ref().map(ToString::to_string);
+            let names = vec![
+                flow.service.to_string(),
+                rule.unwrap_or_default(),
+                target.unwrap_or_default(),
+            ];
             let both = |of: PerDirection<u64>| {
                 Direction::BOTH.map(|direction| {
                     let direction_name = direction.as_str().to_owned();

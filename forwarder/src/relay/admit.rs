@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use forwarder_core::accounting::{Denial, Opening, Traffic};
+use forwarder_core::accounting::{Denial, Opening};
 use forwarder_core::config::{CaptureMode, Listener, Refuse, WhenBehind};
 use forwarder_core::matching::{Client, Fact, Question, ReverseNames};
 use schemas::vocab::{
-    ClientAddr, DenyAction, DenyReason, EndPhase, ListenAddr, PerDirection, SessionId, TargetAddr,
-    Transport,
+    ClientAddr, DenyAction, DenyReason, EndPhase, ListenAddr, SessionId, TargetAddr, Transport,
 };
 use schemas::wire::CaptureOpen;
 
@@ -94,13 +93,6 @@ impl Admitted {
         Some(self.effective).filter(|effective| *effective != self.client)
     }
 
-    /// The session has ended: what it delivered is its service's and its rule's.
-    pub(crate) fn ended(&self, traffic: PerDirection<Traffic>) {
-        let delivered = traffic.map(|direction| direction.bytes);
-        self.service.counters.ended(delivered);
-        self.rule.counters.ended(delivered);
-    }
-
     /// The client, as the rules saw it.
     pub(crate) fn as_client(&self) -> Client<'_> {
         seen(self.listener, self.effective, &self.facts)
@@ -155,8 +147,6 @@ impl DataThread {
         };
         match shared.account.open(&opening) {
             Ok(slot) => {
-                count(&service.counters.accepted);
-                count(&rule.counters.accepted);
                 let admitted = Admitted {
                     id: SessionId { boot: shared.account.boot(), number: slot.number() },
                     service: Arc::clone(service),
@@ -218,17 +208,15 @@ impl DataThread {
     ) -> DenyAction {
         let shared = &self.shared;
         count(&shared.counters.denied);
-        count(&service.counters.denied);
         match rule {
             Some(rule) => {
-                count(&rule.counters.denied);
                 let figures = rule.figures(service, &shared.counters.figures);
                 figures.counters.denied.count(reason);
                 if let Some(hit) = hit {
                     figures.counters.refused_by(&hit.limit);
                 }
             }
-            None => service.figures.denied_by_none.count(reason),
+            None => service.figures.denied.count(reason),
         }
         let action = refusal(arrival, rule);
         let customer = rule.and_then(|rule| rule.customer(arrival.effective().ip()));

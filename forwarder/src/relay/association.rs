@@ -504,7 +504,6 @@ impl Carrier {
             duration_us: 0,
         };
         let (traffic, duration_us) = association.meter.end(ending);
-        association.admitted.ended(traffic);
         let outcome = Outcome {
             egress: association.egress.get(),
             target: association.target_address.get(),

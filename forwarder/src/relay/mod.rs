@@ -65,7 +65,8 @@ use crate::listener::{BindError, Bound, Group, Opened};
 use crate::names::{Directory, Names};
 
 pub use controls::Controls;
-pub use counters::{Counters, Tallied};
+pub use counters::Counters;
+pub use figures::Tallied;
 pub use intake::{Intake, Intakes};
 pub use interfaces::ListenerNews;
 pub use leash::{Holder, Selection, Sight};
@@ -78,7 +79,7 @@ use thread::{Order, ThreadHandle};
 
 pub(crate) use counters::count;
 pub(crate) use descriptors::{Descriptors, Permit};
-pub(crate) use figures::{Flow, Histogram, RuleCounts, ServiceCounts};
+pub(crate) use figures::{Flow, FlowTotals, Histogram, RuleCounts, ServiceCounts};
 pub(crate) use tcp::accepted;
 pub(crate) use thread::DataThread;
 pub(crate) use udp::Desk;

@@ -13,8 +13,8 @@ use forwarder_core::matching::{Book, Client, Matcher, Question, Verdict};
 use schemas::vocab::{ServiceName, Transport};
 
 use super::billing::{Billed, Billing, Billings};
-use super::counters::{Counters, Tally};
-use super::figures::{Figures, RuleFigures, ServiceCounts};
+use super::counters::Counters;
+use super::figures::{Figures, RuleCounts, RuleFigures};
 use super::seats::Seats;
 use super::targets::{Lister, Way};
 use crate::dial;
@@ -63,8 +63,8 @@ pub(crate) enum Decision<'a> {
 pub(crate) struct ServicePlan {
     pub(crate) name: ServiceName,
     pub(crate) id: u32,
-    pub(crate) counters: Arc<Tally>,
-    pub(crate) figures: Arc<ServiceCounts>,
+    /// Of what no rule decides about, and of all of it.
+    pub(crate) figures: Arc<RuleCounts>,
     /// Whose PROXY headers are taken.
     proxies: Option<ProxyAccept>,
     /// How long its clients may take to say which server they ask for, never zero.
@@ -82,7 +82,6 @@ pub(crate) struct ServicePlan {
 pub(crate) struct RulePlan {
     pub(crate) rule: Rule,
     pub(crate) id: u32,
-    pub(crate) counters: Arc<Tally>,
     pub(crate) limits: RuleLimits,
     billing: Billing,
     /// Made when it first decides about somebody: most pairs of service and rule never do.
@@ -143,7 +142,6 @@ impl Plan {
             let plan = Arc::new(ServicePlan {
                 name: service.name.clone(),
                 id: name_id(service.name.as_str())?,
-                counters: lasting.counters.service(&service.name),
                 figures: lasting.counters.figures.service(&service.name),
                 proxies: service.proxy_accept.clone(),
                 preread: preread(config, index),
@@ -268,7 +266,7 @@ impl RulePlan {
                 way,
             })),
         };
-        let (id, counters) = (name_id(rule.name.as_str())?, lasting.counters.rule(&rule.name));
+        let id = name_id(rule.name.as_str())?;
         let own = match &rule.action {
             Action::Pass(pass) => pass.targets.first(),
             Action::Block => None,
@@ -276,7 +274,6 @@ impl RulePlan {
         Ok(Self {
             rule: rule.clone(),
             id,
-            counters,
             limits: lasting.limits.of_rule(rule, name_id)?,
             billing,
             figures: OnceLock::new(),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use schemas::vocab::DenyReason;
 
-use super::counters::Tally;
+use super::figures::ServiceCounts;
 use crate::limits::Hit;
 
 /// The limit's name in the account: sessions of a service, whatever rule passes them.
@@ -34,7 +34,7 @@ impl Seats {
 /// One association of a service. Dropped, it gives its place to the next.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    service: Arc<Tally>,
+    service: Arc<ServiceCounts>,
 }
 
 impl Seat {
@@ -43,7 +43,7 @@ impl Seat {
     /// # Errors
     /// All are taken: what the account says of that.
     pub(crate) fn take<'a>(
-        service: &Arc<Tally>,
+        service: &Arc<ServiceCounts>,
         seats: Option<&'a Seats>,
     ) -> Result<Self, &'a Hit> {
         let most = seats.map_or(u64::MAX, |seats| seats.most);
@@ -57,7 +57,7 @@ impl Seat {
     }
 
     /// Whether nobody else finds a seat.
-    pub(crate) fn are_taken(service: &Tally, seats: Option<&Seats>) -> bool {
+    pub(crate) fn are_taken(service: &ServiceCounts, seats: Option<&Seats>) -> bool {
         seats.is_some_and(|seats| service.udp_sessions.load(Ordering::Relaxed) >= seats.most)
     }
 }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_seat_is_free_again_when_it_is_left_and_a_smaller_bound_waits_for_that() {
-        let service = Arc::new(Tally::default());
+        let service = Arc::new(ServiceCounts::default());
         let seats = |most| Seats::new(most, |_| Ok::<_, ()>(7)).unwrap();
         let (three, one) = (seats(3), seats(1));
         let taken: Vec<_> =

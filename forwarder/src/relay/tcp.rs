@@ -307,7 +307,6 @@ impl Session {
             duration_us: 0,
         };
         let (traffic, duration_us) = meter.end(ending);
-        self.admitted.ended(traffic);
         if end.reset_client {
             reset(&self.client);
         }

@@ -360,7 +360,8 @@ impl Desk {
         let plan = thread.shared.plan.load();
         // Without a service the listener was removed: nobody is let in.
         let service = plan.service(self.bound.listener);
-        let seat = service.map(|service| Seat::take(&service.counters, service.seats.as_ref()));
+        let seat =
+            service.map(|service| Seat::take(&service.figures.service, service.seats.as_ref()));
         let seat = seat.transpose().map_err(|hit| {
             count(&thread.shared.counters.udp_sessions_refused);
             NoRoom::Limit(hit.clone())
@@ -372,8 +373,9 @@ impl Desk {
     /// Whether the service has as many associations as it may.
     fn is_full(&self) -> bool {
         let plan = self.thread.shared.plan.load();
-        plan.service(self.bound.listener)
-            .is_some_and(|service| Seat::are_taken(&service.counters, service.seats.as_ref()))
+        plan.service(self.bound.listener).is_some_and(|service| {
+            Seat::are_taken(&service.figures.service, service.seats.as_ref())
+        })
     }
 
     /// Takes an association out of the table; datagrams that come later begin a new one.

@@ -21,16 +21,12 @@ impl Inside {
         let (accepted, refused) = self.account.opened_and_denied();
         let (used, size) = self.account.table_use();
         let intakes = self.controls.intakes();
-        // Of a session that ends meanwhile neither part may count twice: a total that shrinks
-        // would be worse than one that is late.
-        let services = config.services.iter().map(|s| self.counters.of_service(&s.name));
-        let services: Vec<_> = config.services.iter().zip(services.collect::<Vec<_>>()).collect();
-        let rules = config.rules.iter().map(|rule| self.counters.of_rule(&rule.name));
-        let rules: Vec<_> = config.rules.iter().zip(rules.collect::<Vec<_>>()).collect();
+        let tallies = self.counters.figures.tallied();
         let running = Running::count(self.account.live());
-        let service = |(service, tallied): (&Service, Tallied)| {
-            self.service(service, tallied, &running, &intakes)
+        let service = |service: &Service| {
+            self.service(service, tallies.of_service(&service.name), &running, &intakes)
         };
+        let rule = |rule: &Rule| self::rule(rule, tallies.of_rule(&rule.name), &running);
         Status {
             node: config.node.to_string(),
             boot: self.account.boot().to_string(),
@@ -42,8 +38,8 @@ impl Inside {
             draining: intakes.is_draining(),
             sessions: SessionTotals { current: running.all, accepted, refused },
             held: held(sights),
-            services: services.into_iter().map(service).collect(),
-            rules: rules.into_iter().map(|(rule, t)| self::rule(rule, t, &running)).collect(),
+            services: config.services.iter().map(service).collect(),
+            rules: config.rules.iter().map(rule).collect(),
             targets: self.targets.snapshot(self.clock.now()).into_iter().map(target).collect(),
             limits: self.shared_limits(),
             table: TableStatus { used: used as u64, size: size as u64 },
@@ -69,7 +65,7 @@ impl Inside {
             listeners: listeners.iter().map(shown).collect(),
             paused: paused.map(shown).collect(),
             sessions: totals(tallied, live),
-            delivered: delivered(tallied, live),
+            delivered: delivered(tallied),
             live_bytes_up: live.bytes.up,
             live_bytes_down: live.bytes.down,
         }
@@ -146,7 +142,7 @@ fn rule(rule: &Rule, tallied: Tallied, running: &Running) -> RuleStatus {
         name: rule.name.to_string(),
         action: action.to_owned(),
         sessions: totals(tallied, live),
-        delivered: delivered(tallied, live),
+        delivered: delivered(tallied),
     }
 }
 
@@ -168,11 +164,8 @@ fn totals(tallied: Tallied, live: Live) -> SessionTotals {
     SessionTotals { current: live.sessions, accepted: tallied.accepted, refused: tallied.denied }
 }
 
-fn delivered(tallied: Tallied, live: Live) -> Delivered {
-    Delivered {
-        bytes_up: tallied.delivered.up + live.bytes.up,
-        bytes_down: tallied.delivered.down + live.bytes.down,
-    }
+fn delivered(tallied: Tallied) -> Delivered {
+    Delivered { bytes_up: tallied.delivered.up, bytes_down: tallied.delivered.down }
 }
 
 /// The sessions that run, of one service or rule.

@@ -63,8 +63,8 @@ fn seconds(us: u64) -> f64 {
 /// What is counted of one service since the start, whatever configurations it was part of.
 #[derive(Debug)]
 pub(crate) struct ServiceCounts {
-    /// Clients and datagrams that no rule refused, by reason.
-    pub(crate) denied_by_none: Terms<DenyReason>,
+    /// UDP sessions at the moment.
+    pub(crate) udp_sessions: AtomicU64,
     /// Payload of sessions that are over, handed to captures, in bytes.
     pub(crate) captured: AtomicU64,
     /// Sessions that are over, by how long they lasted.
@@ -76,7 +76,7 @@ pub(crate) struct ServiceCounts {
 impl Default for ServiceCounts {
     fn default() -> Self {
         Self {
-            denied_by_none: Terms::new(DenyReason::ALL),
+            udp_sessions: AtomicU64::new(0),
             captured: AtomicU64::new(0),
             durations: Histogram::new(&DURATIONS_US),
             connects: Histogram::new(&CONNECTS_US),
@@ -102,6 +102,11 @@ impl<T: Copy + PartialEq> Terms<T> {
         }
     }
 
+    /// All of them together.
+    pub(crate) fn sum(&self) -> u64 {
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     /// Those that were counted at all.
     pub(crate) fn read(&self) -> impl Iterator<Item = (T, u64)> {
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
@@ -109,11 +114,12 @@ impl<T: Copy + PartialEq> Terms<T> {
     }
 }
 
-/// What is counted of the sessions of a service that one rule decided about.
+/// What is counted of the clients of a service that one rule decided about, or none.
 #[derive(Debug)]
 pub(crate) struct RuleCounts {
     pub(crate) service_name: ServiceName,
-    pub(crate) rule_name: RuleName,
+    /// `None`: clients that no rule decided about, and those of rules that are too many.
+    pub(crate) rule_name: Option<RuleName>,
     pub(crate) service: Arc<ServiceCounts>,
     /// Sessions that were given a number.
     pub(crate) opened: AtomicU64,
@@ -125,14 +131,18 @@ pub(crate) struct RuleCounts {
     limits: RwLock<BTreeMap<Box<str>, AtomicU64>>,
     /// Refusals that the rule would have logged, had there not been so many.
     pub(crate) unlogged: AtomicU64,
+    /// What has no flow of its own: its target is no longer the rule's, or one too many.
+    pub(super) rest: Arc<Flow>,
 }
 
 impl RuleCounts {
     pub(crate) fn new(
         service_name: ServiceName,
-        rule_name: RuleName,
+        rule_name: Option<RuleName>,
         service: Arc<ServiceCounts>,
+        threads: usize,
     ) -> Self {
+        let rest = Flow::new(service_name.clone(), rule_name.clone(), None, threads);
         Self {
             service_name,
             rule_name,
@@ -142,11 +152,15 @@ impl RuleCounts {
             denied: Terms::new(DenyReason::ALL),
             limits: RwLock::default(),
             unlogged: AtomicU64::new(0),
+            rest: Arc::new(rest),
         }
     }
-}
 
-impl RuleCounts {
+    /// The rule's name, empty for none.
+    pub(crate) fn name(&self) -> &str {
+        self.rule_name.as_ref().map_or("", |rule| rule.as_str())
+    }
+
     /// A limit refused a client. Its name is one of the configuration's.
     pub(crate) fn refused_by(&self, limit: &str) {
         let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
@@ -171,8 +185,9 @@ impl RuleCounts {
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) service: ServiceName,
-    pub(crate) rule: RuleName,
-    pub(crate) target: Target,
+    pub(crate) rule: Option<RuleName>,
+    /// `None`: every target that has no flow of its own.
+    pub(crate) target: Option<Target>,
     /// One for each data thread.
     cells: Box<[FlowCell]>,
 }
@@ -202,8 +217,8 @@ pub(crate) struct FlowTotals {
 impl Flow {
     pub(crate) fn new(
         service: ServiceName,
-        rule: RuleName,
-        target: Target,
+        rule: Option<RuleName>,
+        target: Option<Target>,
         threads: usize,
     ) -> Self {
         let cells = (0..threads.max(1)).map(|_| FlowCell::default()).collect();
