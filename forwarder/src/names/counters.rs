@@ -18,11 +18,13 @@ pub struct NameCounters {
     pub refused: AtomicU64,
     /// Questions under way at the moment.
     pub in_flight: AtomicU64,
+    /// Clients whose names are found out at the moment.
+    pub askers: AtomicU64,
 }
 
 impl NameCounters {
     /// Every counter by its name in `status`.
-    pub fn all(&self) -> [(&'static str, u64); 6] {
+    pub fn all(&self) -> [(&'static str, u64); 7] {
         [
             ("name_lookups", &self.lookups),
             ("name_hits", &self.hits),
@@ -30,6 +32,7 @@ impl NameCounters {
             ("name_failures", &self.failures),
             ("name_refused", &self.refused),
             ("name_in_flight", &self.in_flight),
+            ("name_askers", &self.askers),
         ]
         .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
     }

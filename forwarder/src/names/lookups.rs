@@ -103,6 +103,10 @@ impl Lookups {
         let (told, answer) = oneshot::channel();
         let under_way = match self.waiting.borrow_mut().get_mut(&question) {
             Some(others) => {
+                // Those who have gone meanwhile make room, before more of it is taken.
+                if others.len() == others.capacity() {
+                    others.retain(|told| !told.is_closed());
+                }
                 others.push(told);
                 None
             }

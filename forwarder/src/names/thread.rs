@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use forwarder_core::matching::{Book, Fact, ReverseNames};
@@ -18,9 +19,13 @@ use super::interfaces::{self, Interfaces};
 use super::lookups::{Busy, FOLLOWED_IN_FLIGHT, For, Lookups};
 use super::reverse;
 use super::wanted::Wanted;
-use super::{Directory, Shared};
+use super::{Directory, NameCounters, Shared};
 use crate::clock::Clock;
-use crate::relay::Descriptors;
+use crate::relay::{Descriptors, count};
+
+/// Clients whose names are found out at once. Most of them wait for an answer that is under way
+/// already; beyond this a client's name is unknown.
+const MAX_ASKERS: u64 = 16_384;
 
 /// To somebody who waits for the addresses of a host. `None`: not known.
 type TellAddresses = oneshot::Sender<Option<Arc<[IpAddr]>>>;
@@ -121,13 +126,7 @@ impl Desk {
 
     fn take(self: &Rc<Self>, ask: Ask) {
         match ask {
-            Ask::Reverse(client, told) => {
-                let lookups = Rc::clone(&self.lookups);
-                // Who has gone does not want to know.
-                spawn_local(async move {
-                    drop(told.send(reverse::names_of(&lookups, client).await));
-                });
-            }
+            Ask::Reverse(client, told) => self.name_client(client, told),
             Ask::Host(name, told) => {
                 let known = self.followed.borrow().addresses(&name);
                 if known.is_some() {
@@ -152,6 +151,25 @@ impl Desk {
             Ask::Only(wanted) => self.follow(*wanted),
             Ask::TakeFrom(descriptors) => self.lookups.take_from(descriptors),
         }
+    }
+
+    /// Finds out what a client is called, for as long as somebody wants to know.
+    fn name_client(&self, client: IpAddr, mut told: oneshot::Sender<Fact<ReverseNames>>) {
+        let Some(asker) = Asker::new(&self.shared.counters) else {
+            // Whoever asks sees at once that there is no answer.
+            count(&self.shared.counters.refused);
+            return;
+        };
+        let lookups = Rc::clone(&self.lookups);
+        spawn_local(async move {
+            let _asker = asker;
+            // Both branches are cancel-safe: a question that was asked goes on for the others.
+            let names = tokio::select! {
+                names = reverse::names_of(&lookups, client) => names,
+                () = told.closed() => return,
+            };
+            drop(told.send(names));
+        });
     }
 
     fn follow(&self, wanted: Wanted) {
@@ -244,5 +262,26 @@ impl Desk {
             *old = directory;
             changed
         });
+    }
+}
+
+/// One client whose name is found out, counted until it is dropped.
+struct Asker(Arc<NameCounters>);
+
+impl Asker {
+    /// `None`: there are too many.
+    fn new(counters: &Arc<NameCounters>) -> Option<Self> {
+        // Nobody else changes it, so nothing comes between the two.
+        if counters.askers.load(Ordering::Relaxed) >= MAX_ASKERS {
+            return None;
+        }
+        count(&counters.askers);
+        Some(Self(Arc::clone(counters)))
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.0.askers.fetch_sub(1, Ordering::Relaxed);
     }
 }

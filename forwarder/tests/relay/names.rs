@@ -171,6 +171,22 @@ fn a_client_without_a_name_is_refused_where_one_is_required() {
 }
 
 #[test]
+fn clients_that_left_while_their_name_is_looked_up_are_forgotten() {
+    let server = NameServer::start();
+    server.hang(true);
+    let rules = [rule("friends", &format!("from = [\".example.com\"]\n{PASS}"))];
+    let scene = to_speaker(&server, "", &rules);
+    for _ in 0..20 {
+        let leaving = client("127.0.0.2", scene.address(0));
+        until("its name is looked up", || scene.name_counters()["name_askers"] > 0);
+        SockRef::from(&leaving).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(leaving);
+        until("nobody wants to know it any more", || scene.name_counters()["name_askers"] == 0);
+    }
+    assert!(scene.name_counters()["name_in_flight"] <= 1);
+}
+
+#[test]
 fn one_question_is_asked_once_for_many_clients_and_an_empty_answer_is_kept() {
     let server = NameServer::start();
     let rules = [rule("friends", &format!("from = [\".example.com\"]\n{PASS}"))];
