@@ -154,11 +154,9 @@ struct Forwarder {
     capture: CaptureSender,
     /// Tells the journal thread what the recorder has acknowledged.
     acknowledging: JoinHandle<()>,
-    admin: JoinHandle<()>,
-    /// Serve metrics, and look after alerts; they end when this is dropped.
-    watchers: JoinSet<()>,
-    /// Checks the targets.
-    prober: JoinHandle<()>,
+    /// Serve the admin socket and metrics, check the targets, look after alerts: for as long as we
+    /// serve.
+    helpers: JoinSet<()>,
     reloads: mpsc::Receiver<ReloadWish>,
 }
 
@@ -195,7 +193,8 @@ impl Forwarder {
         )
         .map_err(|error| Failure::new(Exit::Io, error))?;
         let targets = Arc::clone(relay.targets());
-        let prober = tokio::spawn(look_after(targets, names.clone(), account.clone(), clock));
+        let mut helpers = JoinSet::new();
+        helpers.spawn(look_after(targets, names.clone(), account.clone(), clock));
         let live = Arc::new(Live::new(file, config));
         live.set_bound(relay.bound(), &relay.in_force());
         let (wishes, reloads) = mpsc::channel(RELOAD_QUEUE);
@@ -216,8 +215,8 @@ impl Forwarder {
             reloads: wishes,
             last_look: Arc::default(),
         };
-        let watchers = watch_over(&inside, scraped);
-        let admin = tokio::spawn(server.serve(move |request| inside.clone().answer(request)));
+        watch_over(&inside, scraped, &mut helpers);
+        helpers.spawn(server.serve(move |request| inside.clone().answer(request)));
         Ok(Self {
             live,
             log,
@@ -229,9 +228,7 @@ impl Forwarder {
             link,
             capture,
             acknowledging,
-            admin,
-            watchers,
-            prober,
+            helpers,
             reloads,
         })
     }
@@ -270,6 +267,14 @@ impl Forwarder {
                         return Err(Failure::new(Exit::Bug, text));
                     }
                 },
+                Some(ended) = self.helpers.join_next() => {
+                    let why = ended.err().map_or("it came to an end".to_owned(), |error| error.to_string());
+                    let text = format!(
+                        "whoever serves the admin socket or metrics, checks targets or looks after \
+                         alerts died: {why}"
+                    );
+                    return Err(Failure::new(Exit::Bug, text));
+                }
                 died = self.relay.died() => return Err(Failure::new(Exit::Bug, died)),
                 _ = look.tick() => {
                     self.log.tell_lost();
@@ -354,9 +359,7 @@ impl Forwarder {
             tracing::error!("{died}");
         }
         self.relay.limits().close();
-        self.admin.abort();
-        self.watchers.abort_all();
-        self.prober.abort();
+        self.helpers.abort_all();
         let closing = async {
             // Before the last rows: they tell how much payload was lost.
             if !self.capture.stop().await {
@@ -384,19 +387,22 @@ impl Forwarder {
 }
 
 /// Serves metrics, if they are wanted, and looks after the alerts.
-fn watch_over(inside: &Inside, scraped: Option<metrics::server::Server>) -> JoinSet<()> {
-    let (alerts, mut watchers) = (Board::default(), JoinSet::new());
+fn watch_over(
+    inside: &Inside,
+    scraped: Option<metrics::server::Server>,
+    helpers: &mut JoinSet<()>,
+) {
+    let alerts = Board::default();
     if let Some(server) = scraped {
         match server.address() {
             Ok(address) => tracing::info!(%address, "serving metrics"),
             Err(error) => tracing::warn!(%error, "metrics are served at an unknown address"),
         }
         let measured = metrics::Measured { inside: inside.clone(), alerts: alerts.clone() };
-        watchers.spawn(server.serve(move || measured.render()));
+        helpers.spawn(server.serve(move || measured.render()));
     }
     let (live, counters) = (Arc::clone(&inside.live), Arc::clone(&inside.counters));
-    watchers.spawn(alerts::watch(live, counters, inside.account.clone(), inside.clock, alerts));
-    watchers
+    helpers.spawn(alerts::watch(live, counters, inside.account.clone(), inside.clock, alerts));
 }
 
 fn start_link(
