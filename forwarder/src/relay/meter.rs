@@ -136,9 +136,9 @@ impl Meter {
     }
 
     /// There was room, and nothing was received.
-    pub(crate) fn received_nothing(&self, direction: Direction) {
+    pub(crate) fn received_nothing(&self, direction: Direction, now: Instant) {
         if let Some(grant) = &self.grant {
-            grant.received(direction, 0, self.clock.wall(self.clock.now()));
+            grant.received(direction, 0, self.clock.wall(now));
         }
     }
 

@@ -194,7 +194,7 @@ impl Pump {
             return Ok(Outcome::Received { bytes, drained: read.is_err() });
         }
         side.thread.buffers.put(buffer);
-        side.meter.received_nothing(self.direction);
+        side.meter.received_nothing(self.direction, side.now);
         if asked {
             self.silence = Silence::Sure;
         }
@@ -270,7 +270,7 @@ impl Pump {
             }
         };
         if !matches!(filled, Ok(1..)) {
-            side.meter.received_nothing(self.direction);
+            side.meter.received_nothing(self.direction, side.now);
         }
         match filled {
             Ok(0) => Ok(Outcome::Ended),
