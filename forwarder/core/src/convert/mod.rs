@@ -20,7 +20,7 @@ use schemas::vocab::Transport;
 
 use address::Place;
 use rule::{Entrance, Rule};
-use settings::{Settings, scheme};
+use settings::{ADMITS_MORE, Settings, scheme};
 use statement::{Block, Item, Statement};
 use write::{comment, in_comments, list, quote};
 
@@ -149,8 +149,16 @@ impl Made {
                 let help = "write it as client block, or remove it";
                 findings.fault(block.span.clone(), Refusal::new(message, help));
             }
+            "route" => {
+                let text = "route { … }: not carried over: targets are dialled, not reached \
+                            through proxies";
+                self.others.add(line, text);
+            }
+            // Where such rules are, clients that none of them passes are refused.
             kind => {
-                let text = format!("{kind} {{ … }}: not carried over: Weir has nothing like it");
+                self.settings.admits_more = true;
+                let why = "Weir has nothing like it";
+                let text = format!("{kind} {{ … }}: not carried over: {why}; {ADMITS_MORE}");
                 self.others.add(line, &text);
             }
         }
@@ -224,7 +232,7 @@ impl Made {
 
     /// What depends on the whole file.
     fn settle(&mut self) {
-        if self.settings.needs_method {
+        if self.settings.admits_more {
             for rule in self.rules.iter_mut().filter(|rule| rule.passes) {
                 rule.asleep = true;
             }

@@ -7,7 +7,7 @@ use schemas::vocab::Transport;
 
 use super::Notes;
 use super::address::{Address, Place, Ports, address, has_netmask};
-use super::settings::Timeouts;
+use super::settings::{Timeouts, admits_all, why_lost};
 use super::statement::{Block, Statement, shorten};
 use super::write::{in_comments, list, quote};
 use crate::config::Rate;
@@ -104,6 +104,7 @@ fn addresses<'b>(
 ) -> Option<[Read<'b>; 3]> {
     let mut all_good = true;
     let mut read = |key: &str, required: bool| {
+        all_good &= once(block, key, findings);
         let Some(statement) = block.statements.iter().find(|statement| statement.key == key) else {
             if required {
                 let message = format!("{} has no {key}", block.kind);
@@ -128,6 +129,16 @@ fn addresses<'b>(
     };
     let all = [read("from", true), read("to", true), read("bounce to", passes)];
     all_good.then_some(all)
+}
+
+/// Refuses a second statement of a kind: a rule has one, and which of two is meant cannot be told.
+fn once(block: &Block<'_>, key: &str, findings: &mut Findings<'_>) -> bool {
+    let mut others = block.statements.iter().filter(|statement| statement.key == key).skip(1);
+    let Some(second) = others.next() else { return true };
+    let message = format!("{key} stands here for the second time in one rule");
+    let help = format!("write a rule for each {key}, or remove one of them");
+    findings.fault(second.span.clone(), Refusal::new(message, help));
+    false
 }
 
 /// Where clients come in. Only a rule that blocks may leave the port out: it then blocks everywhere.
@@ -225,6 +236,9 @@ impl Rule {
             Ports::One(port) => Some(port.to_string()),
             Ports::Some(ports) => Some(ports),
         };
+        if !once(block, "protocol", findings) {
+            return None;
+        }
         if let Some(protocol) = block.statements.iter().find(|s| s.key == "protocol") {
             self.transports = protocols(protocol, findings)?;
         }
@@ -232,60 +246,76 @@ impl Rule {
     }
 
     /// One statement besides the addresses.
-    fn take(&mut self, statement: &Statement<'_>, findings: &mut Findings<'_>) {
+    fn take(&mut self, statement: &Statement<'_>, findings: &Findings<'_>) {
         let line = findings.line_of(statement.span.clone());
-        let number = || match &statement.values[..] {
-            [one] => one.text.parse::<u64>().ok().filter(|number| *number > 0),
-            _ => None,
-        };
-        let relays = self.passes;
+        let all_are = |text: &str| statement.values.iter().all(|word| word.text == text);
         match statement.key.as_str() {
-            "from" | "to" | "bounce to" | "protocol" => {}
+            "from" | "to" | "bounce to" | "protocol" | "session.inheritable" => {}
             "log" => self.log(statement, line),
-            _ if statement.key.starts_with("timeout.") && relays => {
+            key if key.starts_with("timeout.") && self.passes => {
                 self.timeouts.take(statement, line, &mut self.notes);
             }
-            "udp.connectdst" if relays => match statement.values.first().map(|word| word.text) {
-                Some("yes") => self.any_replies = false,
-                Some("no") => self.any_replies = true,
-                _ => self.notes.lost(line, statement, "it is yes or no"),
-            },
-            "session.max" if relays && number().is_some() => self.per_rule.sessions = number(),
-            "session.state.max" if relays && number().is_some() => {
-                self.per_client.sessions = number();
+            "udp.connectdst" if self.passes => {
+                // Whatever else it says: replies of strangers are let in where that was asked for.
+                self.any_replies = all_are("no");
+                if !all_are("yes") && !all_are("no") {
+                    self.notes.lost(line, statement, "it is yes or no; yes is taken");
+                }
             }
-            "session.throttle" if relays && throttle(statement).is_some() => {
-                self.per_rule.new_sessions = throttle(statement);
-            }
-            "session.state.throttle" if relays && throttle(statement).is_some() => {
-                self.per_client.new_sessions = throttle(statement);
-            }
-            "session.state.key" if statement.values.iter().all(|word| word.text == "from") => {}
-            "bandwidth" if relays && number().is_some_and(|bytes| bytes <= MAX_BANDWIDTH) => {
-                self.per_rule.bytes_per_second = number();
-            }
-            "session.max" | "session.state.max" | "bandwidth" => {
-                self.notes.lost(line, statement, "it is a whole number, in a rule that passes");
-            }
-            "session.throttle" | "session.state.throttle" => {
-                self.notes.lost(line, statement, "it is number/seconds, in a rule that passes");
-            }
-            "session.inheritable" => {}
+            "session.max"
+            | "session.state.max"
+            | "session.throttle"
+            | "session.state.throttle"
+            | "bandwidth" => self.limit(statement, line),
+            "session.state.key" if all_are("from") => {}
             "method" | "clientmethod" if statement.values.iter().any(|w| w.text == "none") => {}
-            "method" | "clientmethod" | "user" | "group" => {
-                let why = match relays {
-                    true => {
-                        self.asleep = true;
-                        "Weir knows clients by their addresses alone; without this the rule would \
-                         pass more of them, so it stands in comments"
-                    }
-                    false => {
-                        "Weir knows clients by their addresses alone: the rule blocks all of them"
-                    }
-                };
-                self.notes.lost(line, statement, why);
+            "method" | "clientmethod" | "user" | "username" | "group" => {
+                self.lost(line, statement, "Weir knows clients by their addresses alone");
             }
-            _ => self.notes.lost(line, statement, super::settings::why_lost(&statement.key)),
+            // Outside of rules user.… says who the server runs as; here it is no key of Barefoot.
+            key if key.starts_with("user.") => {
+                self.lost(line, statement, "Weir has nothing like it");
+            }
+            key if admits_all(key) => self.notes.lost(line, statement, why_lost(key)),
+            key => self.lost(line, statement, why_lost(key)),
+        }
+    }
+
+    /// Leaves out what may have kept clients away, and the rule with it, where it lets them in.
+    fn lost(&mut self, line: usize, statement: &Statement<'_>, why: &str) {
+        let then = match self.passes {
+            true => "without this the rule would pass more, so it stands in comments",
+            false => "the rule blocks all of its clients",
+        };
+        self.asleep |= self.passes;
+        self.notes.lost(line, statement, &format!("{why}; {then}"));
+    }
+
+    /// A limit: one that cannot be told is not left out.
+    fn limit(&mut self, statement: &Statement<'_>, line: usize) {
+        if !self.passes {
+            self.notes.lost(line, statement, "a rule that blocks has nothing to limit");
+            return;
+        }
+        let taken = match statement.key.as_str() {
+            "session.max" => put(&mut self.per_rule.sessions, number(statement, MAX_COUNT)),
+            "session.state.max" => put(&mut self.per_client.sessions, number(statement, MAX_COUNT)),
+            "session.throttle" => put(&mut self.per_rule.new_sessions, throttle(statement)),
+            "session.state.throttle" => put(&mut self.per_client.new_sessions, throttle(statement)),
+            _ => put(&mut self.per_rule.bytes_per_second, number(statement, MAX_BANDWIDTH)),
+        };
+        match taken {
+            Taken::Yes => {}
+            Taken::Unreadable if statement.key.ends_with("throttle") => {
+                let why = "it is number/seconds, of at most 1000000000 and 86400";
+                self.lost(line, statement, why);
+            }
+            Taken::Unreadable => {
+                let most = if statement.key == "bandwidth" { MAX_BANDWIDTH } else { MAX_COUNT };
+                let why = format!("it is a whole number from 1 to {most}");
+                self.lost(line, statement, &why);
+            }
+            Taken::Contradicts => self.lost(line, statement, "the rule says another one before"),
         }
     }
 
@@ -376,11 +406,33 @@ impl Rule {
 /// Bytes per second that a bandwidth may have.
 const MAX_BANDWIDTH: u64 = 1_000_000_000_000;
 
+/// Sessions that a limit may allow.
+const MAX_COUNT: u64 = 1_000_000_000;
+
+/// What became of a limit.
+enum Taken {
+    Yes,
+    Unreadable,
+    /// The rule says something else in the same place.
+    Contradicts,
+}
+
+fn put<T: PartialEq>(place: &mut Option<T>, value: Option<T>) -> Taken {
+    match (value, &place) {
+        (None, _) => Taken::Unreadable,
+        (Some(value), Some(earlier)) if value != *earlier => Taken::Contradicts,
+        (value @ Some(_), _) => {
+            *place = value;
+            Taken::Yes
+        }
+    }
+}
+
 impl Limits {
     fn write(&self, per: &str) -> String {
         let mut text = String::new();
         if let Some(sessions) = self.sessions {
-            text += &format!("sessions     = {}\n", sessions.min(1_000_000_000));
+            text += &format!("sessions     = {}\n", sessions);
         }
         if let Some(rate) = self.new_sessions {
             text += &format!("new_sessions = {}\n", quote(&show_rate(rate.count, rate.per)));
@@ -395,12 +447,18 @@ impl Limits {
     }
 }
 
+/// A whole number from 1 to `most`.
+fn number(statement: &Statement<'_>, most: u64) -> Option<u64> {
+    let [one] = &statement.values[..] else { return None };
+    one.text.parse().ok().filter(|number| (1..=most).contains(number))
+}
+
 /// `number/seconds`.
 fn throttle(statement: &Statement<'_>) -> Option<Rate> {
     let text: String = statement.values.iter().map(|word| word.text).collect();
     let (count, seconds) = text.split_once('/')?;
     let (count, seconds): (u64, u64) = (count.parse().ok()?, seconds.parse().ok()?);
-    let good = (1..=1_000_000_000).contains(&count) && (1..=86_400).contains(&seconds);
+    let good = (1..=MAX_COUNT).contains(&count) && (1..=86_400).contains(&seconds);
     good.then(|| Rate { count, per: Duration::from_secs(seconds) })
 }
 

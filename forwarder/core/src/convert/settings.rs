@@ -7,6 +7,10 @@ use super::Notes;
 use super::statement::{Statement, shorten};
 use super::write::quote;
 
+/// What follows from leaving out something that may have kept clients away.
+pub(super) const ADMITS_MORE: &str =
+    "without this the rules would pass more, so those that pass stand in comments";
+
 /// Longest time that is carried over: what the new file takes at most.
 const MAX_SECONDS: u64 = 1000 * 86_400;
 
@@ -24,8 +28,8 @@ pub(super) struct Settings {
     pub(super) any_replies: bool,
     /// Which address of ours targets see.
     pub(super) source: Option<String>,
-    /// Whether clients must prove who they are by what Weir does not ask for.
-    pub(super) needs_method: bool,
+    /// Whether something that may have kept clients away had to be left out.
+    pub(super) admits_more: bool,
 }
 
 impl Settings {
@@ -44,7 +48,7 @@ impl Settings {
             },
             any_replies: false,
             source: None,
-            needs_method: false,
+            admits_more: false,
         }
     }
 
@@ -62,8 +66,10 @@ impl Settings {
                             self.require_confirmed = true;
                         }
                         odd => {
-                            let why = format!("srchost: {}: not carried over", shorten(odd));
-                            self.notes.add(line, &why);
+                            self.admits_more = true;
+                            let odd = shorten(odd);
+                            let text = format!("srchost: {odd}: not carried over: {ADMITS_MORE}");
+                            self.notes.add(line, &text);
                         }
                     }
                 }
@@ -81,13 +87,18 @@ impl Settings {
             },
             "method" | "clientmethod" if values.contains(&"none") => {}
             "method" | "clientmethod" => {
-                self.needs_method = true;
-                let why = "Weir knows clients by their addresses alone; without this the rules \
-                           would pass more of them, so those that pass stand in comments";
-                self.notes.lost(line, statement, why);
+                self.lost(line, statement, "Weir knows clients by their addresses alone");
             }
-            key => self.notes.lost(line, statement, why_lost(key)),
+            "libwrap.hosts_access" if values == ["no"] => {}
+            key if admits_all(key) => self.notes.lost(line, statement, why_lost(key)),
+            key => self.lost(line, statement, why_lost(key)),
         }
+    }
+
+    /// Leaves out what may have kept clients away, and with it the rules that let them in.
+    fn lost(&mut self, line: usize, statement: &Statement<'_>, why: &str) {
+        self.admits_more = true;
+        self.notes.lost(line, statement, &format!("{why}; {ADMITS_MORE}"));
     }
 
     fn log(&mut self, statement: &Statement<'_>, values: &[&str], line: usize) {
@@ -204,6 +215,25 @@ impl Timeouts {
     }
 }
 
+/// Whether a key is known to keep no client away: leaving it out lets nobody in who was not before.
+/// What is not known here may be a restriction, or a misspelt one.
+pub(super) fn admits_all(key: &str) -> bool {
+    const KEYS: [&str; 9] = [
+        "errorlog",
+        "resolveprotocol",
+        "compatibility",
+        "debug",
+        "extension",
+        "internal",
+        "redirect from",
+        "via",
+        "external.protocol",
+    ];
+    // The options of sockets and their log, users and processes, and the way by proxies.
+    const STARTS: [&str; 6] = ["internal.", "external.", "child.", "cpu.", "route.", "user."];
+    KEYS.contains(&key) || STARTS.iter().any(|start| key.starts_with(start))
+}
+
 /// Why a key has no counterpart.
 pub(super) fn why_lost(key: &str) -> &'static str {
     let starts = |prefix: &str| key.starts_with(prefix);
@@ -214,6 +244,7 @@ pub(super) fn why_lost(key: &str) -> &'static str {
         "debug" => "see log.level",
         "redirect from" => "see rule.source, which is an address without a port",
         "redirect to" => "see rule.target",
+        "internal" => "services listen where the rules say",
         "via" => "targets are dialled, not reached through proxies",
         _ if starts("libwrap") => "no commands are run, and hosts.allow and hosts.deny not read",
         _ if starts("user.") => "the user is chosen where the service is started (systemd)",
