@@ -4,7 +4,9 @@
 //! outlives the process. A cell holds two periods, so that the old one is still there while a clock
 //! is not sure which one it is: a clock that steps forward over a border and back again finds what
 //! was used before, and one that steps back further goes on with the oldest period that is known.
-//! No step of a clock makes anything unused.
+//! So no step of a clock makes anything unused, with one exception: what was used in the oldest of
+//! three periods is forgotten. A clock that is in November, then in January, then in December, and
+//! then in November again finds what was used in December, and November counts together with it.
 //!
 //! ```text
 //! word  0, 1  identity of the sharer and its quota
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn no_step_of_a_clock_makes_anything_unused() {
+    fn no_step_of_a_clock_between_two_periods_makes_anything_unused() {
         let words = words();
         let cell = QuotaCell::at(&words);
         cell.charge(NOVEMBER, Direction::Up, 5);
@@ -216,6 +218,18 @@ mod tests {
         cell.charge(20_260_101, Direction::Up, 1);
         assert_eq!(up(&cell, NOVEMBER), 6, "further back: the oldest one goes on");
         assert_eq!(up(&cell, 20_260_101), 6);
+    }
+
+    #[test]
+    fn of_three_periods_the_oldest_counts_together_with_the_next() {
+        let words = words();
+        let cell = QuotaCell::at(&words);
+        cell.charge(NOVEMBER, Direction::Up, 5);
+        cell.charge(JANUARY, Direction::Up, 1);
+        cell.charge(DECEMBER, Direction::Up, 2);
+        assert_eq!(up(&cell, NOVEMBER), 2, "what was used in November is forgotten");
+        cell.charge(NOVEMBER, Direction::Up, 4);
+        assert_eq!((up(&cell, DECEMBER), up(&cell, JANUARY)), (6, 1));
     }
 
     #[test]
