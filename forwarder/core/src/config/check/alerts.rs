@@ -31,7 +31,11 @@ fn targets(file: &File, alert: &RawAlert, findings: &mut Findings<'_>) {
     };
     for target in alert.targets.entries() {
         let wanted: &Target = target.get_ref();
-        if !known().any(|known| known == wanted) {
+        // Without a port it means every port of its machine.
+        let means = |known: &Target| {
+            known.host == wanted.host && (wanted.port.is_none() || wanted.port == known.port)
+        };
+        if !known().any(means) {
             let message = format!("{wanted} is no target of a service or rule");
             let help = "write it as the service or the rule does";
             findings.warning(target.span(), Refusal::new(message, help));
@@ -63,9 +67,10 @@ fn strikes(alert: &RawAlert, findings: &mut Findings<'_>) {
         findings.fault(below.span(), Refusal::new("there is never less than nothing", help));
     }
     if let (Some(below), Some(above)) = (alert.below.given(), alert.above.value())
-        && below.get_ref() > above
+        && below.get_ref() >= above
     {
-        let message = format!("this alert always strikes: above is {}", show_size(*above));
+        let above = show_size(*above);
+        let message = format!("this alert all but always strikes: above is {above}");
         findings.fault(below.span(), Refusal::new(message, "write less than that"));
     }
 }

@@ -168,7 +168,11 @@ fn share_of(text: &str, help: &str) -> Result<Share, Refusal> {
     let number = |text: &str| text.parse().ok().filter(|_| digits(text)).ok_or_else(refuse);
     let (count, percent) = match text.split_once(" and ") {
         Some((count, percent)) => (number(count)?, percent),
-        None if digits(text) => return Ok(Share { above: number(text)?, permille: 0 }),
+        None if digits(text) => {
+            let above = number(text)?;
+            let nothing = || Refusal::new(format!("{text:?} is no threshold"), help);
+            return (above > 0).then_some(Share { above, permille: 0 }).ok_or_else(nothing);
+        }
         None => (0, text),
     };
     let percent = percent.strip_suffix('%').ok_or_else(refuse)?;
@@ -195,7 +199,9 @@ mod tests {
         assert_eq!(share_of("20%", ""), share(0, 200));
         assert_eq!(share_of("50 and 2.5%", ""), share(50, 25));
         assert_eq!(share_of("100%", ""), share(0, 1000));
-        for bad in ["", "%", "0%", "101%", "5.55%", "50 and", "50 and 20", "-1", "a%", "5 %"] {
+        for bad in
+            ["", "0", "00", "%", "0%", "101%", "5.55%", "50 and", "50 and 20", "-1", "a%", "5 %"]
+        {
             assert!(share_of(bad, "").is_err(), "{bad:?}");
         }
     }
