@@ -177,6 +177,11 @@ pub(super) fn network(text: &str) -> Result<IpNet, Refusal> {
     let Ok(net) = text.parse::<IpNet>() else {
         return Err(Refusal::new(format!("{:?} is not a network", shorten(text)), HELP));
     };
+    if let (Err(refusal), Some(len)) = (not_mapped(net.addr()), net.prefix_len().checked_sub(96)) {
+        let address = net.addr().to_canonical();
+        let meant = IpNet::new(address, len).map_or(IpNet::from(address), |net| net.trunc());
+        return Err(Refusal::new(refusal.message, format!("write it as IPv4: {meant}")));
+    }
     not_mapped(net.addr())?;
     let meant = net.trunc();
     if meant != net {
@@ -505,6 +510,8 @@ mod tests {
         let refusal = network("10.1.2.3/8").unwrap_err();
         assert!(refusal.message.contains("10.0.0.0/8"), "{refusal:?}");
         assert!(refusal.help.contains("\"10.1.2.3\""), "{refusal:?}");
+        let refusal = network("::ffff:10.0.0.0/104").unwrap_err();
+        assert_eq!(refusal.help, "write it as IPv4: 10.0.0.0/8", "the prefix is kept");
         assert_eq!(network("::1"), Ok("::1/128".parse().unwrap()));
     }
 
