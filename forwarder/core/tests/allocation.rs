@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use forwarder_core::accounting::{CounterTable, Ending, Geometry, Header, Opening};
 use forwarder_core::config::Balance;
+use forwarder_core::preamble::{Answer, server_name};
 use forwarder_core::target::{Pool, TargetHealth};
 use schemas::vocab::{
     BootId, ClientAddr, CloseKind, Direction, EgressAddr, EndPhase, EndReason, FirstFin,
@@ -89,4 +90,19 @@ fn a_target_is_chosen_without_an_allocation() {
         });
         assert_eq!(counted.count_total, 0, "{balance}");
     }
+}
+
+#[test]
+fn a_client_hello_that_comes_in_single_bytes_costs_no_memory_until_it_is_whole() {
+    let body = 16_000_u16;
+    let [high, low] = (body + 4).to_be_bytes();
+    let [len_high, len_low] = body.to_be_bytes();
+    let mut hello = vec![0x16, 3, 1, high, low, 1, 0, len_high, len_low];
+    hello.resize(hello.len() + usize::from(body) - 1, 0);
+    let measured = allocation_counter::measure(|| {
+        for len in 0..=hello.len() {
+            assert_eq!(server_name(&hello[..len]), Answer::Incomplete);
+        }
+    });
+    assert_eq!(measured.count_total, 0);
 }

@@ -40,34 +40,56 @@ pub(super) fn server_name(bytes: &[u8]) -> Result<Option<Option<String>>, &'stat
     in_message(&message).map(Some)
 }
 
-/// The whole message without its head, put together from its records. Records behind it are no
-/// longer looked at.
+/// The whole message without its head, put together from its records; records behind it are not
+/// looked at. Until it is whole the heads of its records are all that is read, and nothing is
+/// allocated: whoever sends single bytes has this called for each.
 fn message(bytes: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
-    let mut message = Vec::with_capacity(bytes.len());
+    let (mut head, mut seen) = ([0; MESSAGE_HEAD], 0);
     let mut rest = bytes;
-    loop {
-        if let Some(&[_, a, b, c]) = message.first_chunk::<MESSAGE_HEAD>() {
-            let len = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-            if MESSAGE_HEAD + len > MAX_BYTES {
+    let len = loop {
+        if seen >= MESSAGE_HEAD {
+            let [_, a, b, c] = head;
+            let len = MESSAGE_HEAD + (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c));
+            if len > MAX_BYTES {
                 return Err("its ClientHello is longer than 16 KiB");
             }
-            if message.len() >= MESSAGE_HEAD + len {
-                message.truncate(MESSAGE_HEAD + len);
-                message.drain(..MESSAGE_HEAD);
-                return Ok(Some(message));
+            if seen >= len {
+                break len;
             }
         }
-        let Some(&[kind, major, _, high, low]) = rest.first_chunk::<RECORD_HEAD>() else {
-            return Ok(None);
-        };
-        let len = usize::from(u16::from_be_bytes([high, low]));
-        if kind != HANDSHAKE || major != 3 || !(1..=MAX_RECORD_BYTES).contains(&len) {
-            return Err("its ClientHello is cut by a record of another kind");
+        let Some((fragment, behind)) = record(rest)? else { return Ok(None) };
+        for (byte, room) in fragment.iter().zip(head.iter_mut().skip(seen)) {
+            *room = *byte;
         }
-        let end = rest.len().min(RECORD_HEAD + len);
-        message.extend_from_slice(&rest[RECORD_HEAD..end]);
-        rest = &rest[end..];
+        seen += fragment.len();
+        rest = behind;
+    };
+    let mut message = Vec::with_capacity(seen);
+    let mut rest = bytes;
+    while message.len() < len {
+        let Some((fragment, behind)) = record(rest)? else { return Ok(None) };
+        message.extend_from_slice(fragment);
+        rest = behind;
     }
+    message.truncate(len);
+    message.drain(..MESSAGE_HEAD);
+    Ok(Some(message))
+}
+
+/// What a record holds, as far as it is there, and what is behind it.
+type Split<'a> = (&'a [u8], &'a [u8]);
+
+/// Cuts the first record off. `None`: not even its whole head.
+fn record(bytes: &[u8]) -> Result<Option<Split<'_>>, &'static str> {
+    let Some((&[kind, major, _, high, low], rest)) = bytes.split_first_chunk::<RECORD_HEAD>()
+    else {
+        return Ok(None);
+    };
+    let len = usize::from(u16::from_be_bytes([high, low]));
+    if kind != HANDSHAKE || major != 3 || !(1..=MAX_RECORD_BYTES).contains(&len) {
+        return Err("its ClientHello is cut by a record of another kind");
+    }
+    Ok(Some(rest.split_at(rest.len().min(len))))
 }
 
 /// The name in the body of a ClientHello.
