@@ -124,7 +124,7 @@ impl Alerts {
         let change = |finding, lasted| Change {
             alert: alert.clone(),
             finding,
-            value: found.value,
+            value: found.value(finding),
             threshold: threshold(alert.watch, finding),
             lasted,
         };
@@ -143,7 +143,20 @@ impl Alerts {
 /// What an interval shows.
 struct Found {
     finding: Option<Finding>,
-    value: u64,
+    /// What is compared with a threshold that nothing may exceed.
+    most: u64,
+    /// What is compared with one that nothing may fall short of.
+    least: u64,
+}
+
+impl Found {
+    /// The figure that decides about a finding: that it begins, or that it is over.
+    fn value(&self, finding: Finding) -> u64 {
+        match finding {
+            Finding::TooLittle => self.least,
+            Finding::TooMuch | Finding::TooManyEnds => self.most,
+        }
+    }
 }
 
 fn judge(watch: Watch, window: &Window, now: Instant, sample: Sample) -> Found {
@@ -152,15 +165,12 @@ fn judge(watch: Watch, window: &Window, now: Instant, sample: Sample) -> Found {
         Watch::Traffic { below, above } => {
             let most = sample.bytes.saturating_sub(inner.bytes);
             let outer = window.covering(now).map(|outer| sample.bytes.saturating_sub(outer.bytes));
-            if above.is_some_and(|above| most > above) {
-                return Found { finding: Some(Finding::TooMuch), value: most };
-            }
-            match (below, outer) {
-                (Some(below), Some(bytes)) if bytes < below => {
-                    Found { finding: Some(Finding::TooLittle), value: bytes }
-                }
-                (_, outer) => Found { finding: None, value: outer.unwrap_or(most) },
-            }
+            let finding = match (below, outer) {
+                _ if above.is_some_and(|above| most > above) => Some(Finding::TooMuch),
+                (Some(below), Some(bytes)) if bytes < below => Some(Finding::TooLittle),
+                _ => None,
+            };
+            Found { finding, most, least: outer.unwrap_or(most) }
         }
         Watch::Ends { by, above, share_permille } => {
             let of = |sample: Sample| match by {
@@ -173,7 +183,7 @@ fn judge(watch: Watch, window: &Window, now: Instant, sample: Sample) -> Found {
             let share =
                 u128::from(ends) * 1000 >= u128::from(share_permille) * u128::from(sessions);
             let finding = (ends > above && share).then_some(Finding::TooManyEnds);
-            Found { finding, value: ends }
+            Found { finding, most: ends, least: ends }
         }
     }
 }

@@ -244,3 +244,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn too_much_is_over_with_a_figure_that_is_not_too_much() {
+    let watch = Watch::Traffic { below: None, above: Some(1000) };
+    let mut simulated = Simulated::new(watch);
+    simulated.run(20, |_| {});
+    let seen = simulated.run(1, |sample| sample.bytes += 5000);
+    assert_eq!(told(&seen), [(21, true, 5000)]);
+    let seen = simulated.run(30, |sample| sample.bytes += 10);
+    let over = told(&seen);
+    assert_eq!(over.len(), 1, "{over:?}");
+    assert!(!over[0].1 && over[0].2 <= 1000, "{over:?}");
+}
