@@ -15,6 +15,7 @@ pub mod client;
 pub mod inside;
 mod limits;
 mod place;
+mod screen;
 pub mod server;
 mod sessions;
 pub mod show;

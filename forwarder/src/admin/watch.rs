@@ -5,15 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crossterm::cursor::{Hide, MoveTo, Show};
-use crossterm::event::{Event, KeyCode, KeyEventKind, KeyModifiers, poll, read};
-use crossterm::style::Print;
-use crossterm::terminal::{
-    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
-    enable_raw_mode, size,
-};
-use crossterm::{execute, queue};
-
+use super::screen::{Screen, Seen, is_gone};
 use super::show::text_of;
 use super::{Request, client};
 use schemas::exit::{Exit, Failure};
@@ -87,27 +79,20 @@ fn as_stream(socket: &Path, request: &Request, view: View) -> Result<(), Ended> 
 }
 
 fn on_screen(socket: &Path, request: &Request, every: Duration) -> Result<(), Ended> {
-    let first = text_of(&client::ask(socket, request)?);
-    let screen = Screen::take()?;
-    let mut text = first;
+    let mut text = text_of(&client::ask(socket, request)?);
+    let mut screen = Screen::take()?;
     loop {
         let next = Instant::now() + every;
-        draw(&text)?;
         loop {
-            if !poll(next.saturating_duration_since(Instant::now()))? {
-                break;
+            match screen.draw(&text) {
+                // Nobody is left to be told anything.
+                Err(error) if is_gone(&error) => return Ok(()),
+                drawn => drawn?,
             }
-            match read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => {
-                    let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
-                    match key.code {
-                        KeyCode::Char('q') | KeyCode::Esc => return Ok(()),
-                        KeyCode::Char('c') if ctrl => return Ok(()),
-                        _ => {}
-                    }
-                }
-                Event::Resize(..) => draw(&text)?,
-                _ => {}
+            match screen.wait_until(next)? {
+                Seen::Time => break,
+                Seen::Resized => {}
+                Seen::Enough => return Ok(()),
             }
         }
         text = match client::ask(socket, request) {
@@ -118,64 +103,5 @@ fn on_screen(socket: &Path, request: &Request, every: Duration) -> Result<(), En
                 return Err(failure.into());
             }
         };
-    }
-}
-
-/// Draws as much of the text as there is room for.
-fn draw(text: &str) -> io::Result<()> {
-    let (columns, rows) = match size()? {
-        // A terminal that does not know, as some serial ones.
-        (0, _) | (_, 0) => (80, 24),
-        known => known,
-    };
-    let mut out = io::stdout().lock();
-    queue!(out, MoveTo(0, 0))?;
-    for (row, line) in fitting(text, columns.into(), rows.into()).enumerate() {
-        if row > 0 {
-            queue!(out, Print("\r\n"))?;
-        }
-        queue!(out, Print(line), Clear(ClearType::UntilNewLine))?;
-    }
-    queue!(out, Clear(ClearType::FromCursorDown))?;
-    out.flush()
-}
-
-fn fitting(text: &str, columns: usize, rows: usize) -> impl Iterator<Item = &str> {
-    text.lines().take(rows).map(move |line| {
-        let end = line.char_indices().nth(columns).map_or(line.len(), |(at, _)| at);
-        &line[..end]
-    })
-}
-
-/// The terminal, ours until dropped.
-struct Screen;
-
-impl Screen {
-    fn take() -> io::Result<Self> {
-        enable_raw_mode()?;
-        let screen = Self;
-        execute!(io::stdout(), EnterAlternateScreen, Hide)?;
-        Ok(screen)
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // There is nothing else to try with a terminal that is gone.
-        drop(execute!(io::stdout(), Show, LeaveAlternateScreen));
-        drop(disable_raw_mode());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_more_is_drawn_than_fits() {
-        let text = "äbcdef\n12\n\nlast\n";
-        assert_eq!(fitting(text, 3, 2).collect::<Vec<_>>(), ["äbc", "12"]);
-        assert_eq!(fitting(text, 80, 9).collect::<Vec<_>>(), ["äbcdef", "12", "", "last"]);
-        assert_eq!(fitting(text, 0, 9).collect::<String>(), "");
     }
 }

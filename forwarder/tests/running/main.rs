@@ -6,6 +6,7 @@ mod control;
 mod crowd;
 mod names;
 mod support;
+mod terminal;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
