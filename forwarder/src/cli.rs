@@ -94,7 +94,8 @@ enum Command {
     /// or not quite, stands in a comment with its line; a rule that would let more clients in than
     /// before stands in comments as a whole. A file that cannot be understood is refused (exit code
     /// 78), each fault with file, line and column. The new file is checked too: what is wrong with
-    /// it, such as a target that is a listener, is told, and the exit code is then 78 as well.
+    /// it, such as a target that is a listener, is told, and the exit code is then 78 as well. A
+    /// file that is not there is exit code 66.
     #[command(after_long_help = "EXAMPLES
   forwarder convert /etc/barefootd.conf > forwarder.toml
   forwarder check -c forwarder.toml")]
@@ -184,7 +185,7 @@ enum Command {
         #[command(flatten)]
         ask: Ask,
         /// Sessions, as k3f9x2ab-1042 or only 1042
-        #[arg(value_name = "SESSION", required_unless_present = "filter")]
+        #[arg(value_name = "SESSION")]
         sessions: Vec<String>,
         #[command(flatten)]
         filter: Which,
@@ -343,7 +344,11 @@ fn act(command: Command) -> Result<(), Failure> {
         }
         Command::Session { ask, session, watch } => ask.look(&Request::Session { session }, &watch),
         Command::Kill { ask, sessions, filter } => {
-            ask.send(&Request::Kill { sessions, filter: filter.into() })
+            let filter = Filter::from(filter);
+            if sessions.is_empty() && filter.is_empty() {
+                return Err(Failure::new(Exit::Usage, admin::NOBODY_TO_KILL));
+            }
+            ask.send(&Request::Kill { sessions, filter })
         }
         Command::Limits { ask, rule, top, watch } => {
             ask.look(&Request::Limits { rule, limit: top }, &watch)

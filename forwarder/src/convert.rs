@@ -14,7 +14,7 @@ use crate::load;
 /// # Errors
 /// The file cannot be read or understood, or what became of it has faults.
 pub(crate) fn convert(file: &Path) -> Result<(), Failure> {
-    let source = load::source(file)?;
+    let source = load::foreign_source(file)?;
     let name = file.display().to_string();
     let made = barefoot(&source, &name)
         .map_err(|faults| Failure::new(Exit::Config, faults.to_string().trim_end()))?;

@@ -68,12 +68,23 @@ fn named_file(path: &Path, room: &mut u64) -> Result<String, String> {
 /// # Errors
 /// It cannot be read, is not UTF-8, or is no configuration by its size.
 pub fn source(path: &Path) -> Result<String, Failure> {
-    let attempt = format!("cannot read the configuration {}", path.display());
+    let missing = (Exit::Config, "there is no such file; name another with -c FILE");
+    text(path, "the configuration", missing)
+}
+
+/// The text of a configuration of another program in `path`.
+///
+/// # Errors
+/// As for [`source`], but a file that is not there is what was asked for and does not exist.
+pub fn foreign_source(path: &Path) -> Result<String, Failure> {
+    text(path, "the file", (Exit::NoData, "there is no such file"))
+}
+
+/// The text in `path`; `missing`: what to say when there is nothing.
+fn text(path: &Path, what: &str, missing: (Exit, &str)) -> Result<String, Failure> {
+    let attempt = format!("cannot read {what} {}", path.display());
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Failure::new(
-            Exit::Config,
-            format!("{attempt}: there is no such file; name another with -c FILE"),
-        ),
+        io::ErrorKind::NotFound => Failure::new(missing.0, format!("{attempt}: {}", missing.1)),
         io::ErrorKind::InvalidData => {
             Failure::new(Exit::Config, format!("{attempt}: it is not UTF-8 text"))
         }

@@ -69,6 +69,22 @@ fn what_barefoot_was_told_is_converted_or_refused_with_its_place() {
 }
 
 #[test]
+fn a_file_to_convert_that_is_not_there_does_not_exist() {
+    let (code, stdout, stderr) = said(&["convert", "/nowhere/barefootd.conf"]);
+    assert_eq!((code, stdout.as_str()), (66, ""));
+    assert_eq!(stderr, "cannot read the file /nowhere/barefootd.conf: there is no such file\n");
+}
+
+#[test]
+fn a_kill_of_nobody_in_particular_is_told_what_to_say() {
+    let (code, stdout, stderr) = said(&["kill"]);
+    assert_eq!((code, stdout.as_str()), (64, ""));
+    for selector in ["ID", "--client", "--rule", "--service"] {
+        assert!(stderr.contains(selector), "{stderr}");
+    }
+}
+
+#[test]
 fn check_says_what_a_good_file_means() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("f.toml");

@@ -41,6 +41,9 @@ pub const MAX_SESSIONS: u32 = 65_536;
 /// Sessions in an answer when nobody says how many.
 pub const DEFAULT_SESSIONS: u32 = 1000;
 
+/// What to say to a kill that names no session and has no filter.
+pub const NOBODY_TO_KILL: &str = "say which sessions to end: an ID as in k3f9x2ab-1042, --client, --rule, --service, --customer or --target";
+
 /// What a running forwarder can be asked and told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
@@ -84,7 +87,7 @@ pub enum Request {
     },
     /// To let nobody in at some listeners.
     Pause {
-        /// Listeners as they are configured or bound, or services with all of theirs.
+        /// Listeners as they are configured or bound, or services with all of theirs; one at least.
         which: Vec<String>,
     },
     /// To let clients in again at some listeners.

@@ -19,10 +19,11 @@ fn sessions_are_killed_by_name_by_client_and_by_rule_and_it_says_how_many() {
     let boot = forwarder.json(&["status"])["boot"].as_str().unwrap().to_owned();
 
     for (arguments, code, word) in [
-        (&["kill"][..], 64, "required"),
+        (&["kill"][..], 64, "--client, --rule, --service"),
         (&["kill", "nonsense"], 64, "is no session"),
         (&["kill", "77"], 66, "no such session"),
         (&["kill", "aaaaaaaa-1"], 66, "of another run"),
+        (&["session", "77"], 66, &format!("analyze session {boot}-77 tells")),
         (&["kill", "--rule", "nobody"], 66, "no such session"),
         (&["kill", "--client", "somewhere"], 64, "expected an address"),
     ] {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use forwarder_core::config::Listener;
 use schemas::vocab::EndReason;
 
-use super::super::{Draining, Filter, Intake, Killed};
+use super::super::{Draining, Filter, Intake, Killed, NOBODY_TO_KILL};
 use super::sessions::is_meant;
 use super::{Inside, off_loop};
 use crate::relay::Selection;
@@ -14,8 +14,7 @@ use schemas::exit::{Exit, Failure};
 impl Inside {
     pub(super) async fn kill(self, names: &[String], filter: Filter) -> Result<Killed, Failure> {
         if names.is_empty() && filter.is_empty() {
-            let text = "say which sessions to end: by name, --client, --rule, --service, --customer or --target";
-            return Err(Failure::new(Exit::Usage, text));
+            return Err(Failure::new(Exit::Usage, NOBODY_TO_KILL));
         }
         let named =
             names.iter().map(|name| self.number(name)).collect::<Result<HashSet<_>, _>>()?;
@@ -40,6 +39,10 @@ impl Inside {
     }
 
     pub(super) fn pause(&self, which: &[String], paused: bool) -> Result<Intake, Failure> {
+        if which.is_empty() {
+            let text = "say which services or listeners are meant: one at least";
+            return Err(Failure::new(Exit::Usage, text));
+        }
         let mut listeners = Vec::new();
         for name in which {
             listeners.extend(self.listeners(name)?);

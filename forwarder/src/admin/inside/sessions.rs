@@ -112,9 +112,11 @@ impl Inside {
         let number = self.number(name)?;
         let tcp = self.controls.tcp_sides(number, tcp_side).await;
         let sights = self.controls.sights().await;
+        // A number alone means something only here.
+        let id = SessionId { boot: self.account.boot(), number };
         let gone = Failure::new(
             Exit::NoData,
-            format!("session {name} does not run; once it has ended, analyze session {name} tells"),
+            format!("session {id} does not run; once it has ended, analyze session {id} tells"),
         );
         off_loop(move || {
             let is_it = |session: &LiveSession| session.number == number;

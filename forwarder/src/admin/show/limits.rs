@@ -1,7 +1,7 @@
 //! Limits, for people.
 
 use super::super::{LimitLine, LimitsInUse};
-use super::{bytes, grouped, line, rate, table};
+use super::{bytes, counted, grouped, line, rate, table};
 
 pub(super) fn text(limits: &LimitsInUse) -> String {
     let mut text = String::new();
@@ -50,13 +50,23 @@ fn figure(figure: u64, unit: &str) -> String {
         "bytes" => bytes(figure),
         "bit/s" => rate(Some(figure)),
         "sessions" => grouped(figure),
-        other => format!("{} {other}", grouped(figure)),
+        // As in `sessions/10s`.
+        other => match other.split_once('/') {
+            Some(("sessions", per)) => format!("{}/{per}", counted(figure, "session")),
+            _ => format!("{} {other}", grouped(figure)),
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_session_in_a_window_is_one_session() {
+        assert_eq!(figure(1, "sessions/10s"), "1 session/10s");
+        assert_eq!(figure(1_000, "sessions/1m"), "1,000 sessions/1m");
+    }
 
     #[test]
     fn limits_read_well() {

@@ -1,13 +1,10 @@
 //! What was done, for people.
 
 use super::super::{Draining, Intake, Killed, Reloaded};
-use super::{grouped, line};
+use super::{counted, grouped, line};
 
 pub(super) fn killed(killed: Killed) -> String {
-    match killed.ended {
-        1 => "1 session ended\n".to_owned(),
-        ended => format!("{} sessions ended\n", grouped(ended)),
-    }
+    format!("{} ended\n", counted(killed.ended, "session"))
 }
 
 pub(super) fn intake(intake: &Intake) -> String {
@@ -27,10 +24,11 @@ pub(super) fn intake(intake: &Intake) -> String {
 }
 
 pub(super) fn draining(draining: Draining) -> String {
-    let left = grouped(draining.current);
-    match draining.draining {
-        true => format!("draining: nobody is let in, {left} sessions left\n"),
-        false => format!("clients are let in again, {left} sessions run\n"),
+    let left = counted(draining.current, "session");
+    match (draining.draining, draining.current) {
+        (true, _) => format!("draining: nobody is let in, {left} left\n"),
+        (false, 1) => format!("clients are let in again, {left} runs\n"),
+        (false, _) => format!("clients are let in again, {left} run\n"),
     }
 }
 
@@ -56,15 +54,17 @@ pub(super) fn reloaded(reloaded: &Reloaded) -> String {
         line(
             &mut text,
             format_args!(
-                "{} running sessions ended: no rule passes them now",
-                grouped(applied.ended)
+                "{} ended: no rule passes {} now",
+                counted(applied.ended, "running session"),
+                if applied.ended == 1 { "it" } else { "them" }
             ),
         );
         if applied.unjudged > 0 {
+            let (go, they) = if applied.unjudged == 1 { ("goes", "it") } else { ("go", "they") };
             line(
                 &mut text,
                 format_args!(
-                    "{} go on unjudged: the rules ask what was not found out when they began",
+                    "{} {go} on unjudged: the rules ask what was not found out when {they} began",
                     grouped(applied.unjudged)
                 ),
             );
@@ -89,6 +89,10 @@ mod tests {
             warnings: "f.toml:1:1: warning: this is doubtful\n".to_owned(),
         };
         insta::assert_snapshot!(reloaded(&changed));
+        let one = Reloaded { applied: Some(Applied { ended: 1, unjudged: 1 }), ..changed };
+        let text = reloaded(&one);
+        assert!(text.contains("\n1 running session ended: no rule passes it now\n"), "{text}");
+        assert!(text.contains("\n1 goes on unjudged: ") && text.contains(" it began\n"), "{text}");
     }
 
     #[test]
@@ -106,6 +110,10 @@ mod tests {
             draining(Draining { draining: true, current: 1_042 }),
             draining(Draining { draining: false, current: 3 }),
         ];
+        assert_eq!(
+            draining(Draining { draining: true, current: 1 }),
+            "draining: nobody is let in, 1 session left\n"
+        );
         insta::assert_snapshot!(texts.join("\n"));
     }
 }

@@ -1,7 +1,7 @@
 //! How the forwarder is doing, for people.
 
 use super::super::{Held, Status};
-use super::{age, bytes, grouped, limits, line, plain, table};
+use super::{age, bytes, counted, grouped, limits, line, plain, table};
 
 pub(super) fn text(status: &Status) -> String {
     let sessions = status.sessions;
@@ -78,10 +78,8 @@ fn state(status: &Status) -> String {
         status.services.iter().flat_map(|s| &s.paused).map(String::as_str).collect();
     match (status.draining, paused.is_empty()) {
         (true, _) => {
-            format!(
-                "draining: nobody is let in, {} sessions left",
-                grouped(status.sessions.current)
-            )
+            let left = counted(status.sessions.current, "session");
+            format!("draining: nobody is let in, {left} left")
         }
         (false, false) => format!("serving, but paused: {}", paused.join(" ")),
         (false, true) => "serving".to_owned(),
