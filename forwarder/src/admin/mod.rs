@@ -24,7 +24,7 @@ pub mod watch;
 
 use serde::{Deserialize, Serialize};
 
-pub use limits::{LimitLine, LimitsInUse};
+pub use limits::LimitsInUse;
 pub use place::{NoPlace, Place};
 pub use sessions::{Filter, SessionDetail, SessionLine, Sessions, Sort, TcpSide};
 pub use status::{

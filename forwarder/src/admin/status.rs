@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::LimitLine;
+use crate::limits::LimitUse;
 
 /// How a forwarder is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct Status {
     /// Each target, by service in the order of the file.
     pub targets: Vec<TargetStatus>,
     /// The limits that are shared by more than a client or its network, the fullest first.
-    pub limits: Vec<LimitLine>,
+    pub limits: Vec<LimitUse>,
     /// The counter table.
     pub table: TableStatus,
     /// The spool.

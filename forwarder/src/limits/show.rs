@@ -7,12 +7,13 @@ use forwarder_core::config::Every;
 use forwarder_core::limit::{Kind, Pace, Period, Terms};
 use schemas::config::show_duration;
 use schemas::vocab::Direction;
+use serde::{Deserialize, Serialize};
 
 use super::group::{Entry, Group, Lane};
 use super::{Limits, name};
 
 /// How far one sharer is with one limit.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LimitUse {
     /// The rule.
     pub rule: String,
@@ -33,6 +34,14 @@ pub struct LimitUse {
     pub held_back: u64,
     /// Datagrams that were dropped since the sharer is known; of bandwidths alone.
     pub datagrams_dropped: u64,
+}
+
+impl LimitUse {
+    /// How full it is, in thousandths.
+    pub fn fullness(&self) -> u64 {
+        let thousandths = u128::from(self.in_use) * 1000 / u128::from(self.most.max(1));
+        u64::try_from(thousandths).unwrap_or(u64::MAX)
+    }
 }
 
 impl Limits {

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::super::{LimitLine, LimitsInUse};
+use super::super::LimitsInUse;
 use super::Inside;
 use crate::limits::LimitUse;
 
@@ -15,23 +15,17 @@ impl Inside {
         self.fullest(|line| rule.is_none_or(|rule| line.rule == rule), most as usize)
     }
 
-    pub(super) fn shared_limits(&self) -> Vec<LimitLine> {
+    pub(super) fn shared_limits(&self) -> Vec<LimitUse> {
         self.fullest(|line| !line.limit.starts_with("client"), IN_STATUS).list
     }
 
-    fn fullest(&self, wanted: impl Fn(&LimitLine) -> bool, most: usize) -> LimitsInUse {
+    fn fullest(&self, wanted: impl Fn(&LimitUse) -> bool, most: usize) -> LimitsInUse {
         let (all, _) = self.limits.snapshot(usize::MAX);
-        let mut list: Vec<_> = all.into_iter().map(line).filter(wanted).collect();
+        let mut list: Vec<_> = all.into_iter().filter(wanted).collect();
         let total = list.len() as u64;
         // Stable: equals stay in the order of their names.
         list.sort_by_key(|line| Reverse(line.fullness()));
         list.truncate(most);
         LimitsInUse { total, list }
     }
-}
-
-fn line(limit: LimitUse) -> LimitLine {
-    let LimitUse { rule, limit, key, in_use, most, unit, refused, held_back, datagrams_dropped } =
-        limit;
-    LimitLine { rule, limit, key, in_use, most, unit, refused, held_back, datagrams_dropped }
 }

@@ -23,6 +23,9 @@ const LOOK_APART: Duration = Duration::from_secs(1);
 /// A look that is older than this tells nothing of how fast a session is now.
 const LOOK_TOO_OLD: Duration = Duration::from_secs(60);
 
+/// A look that is older than this does not tell which session is the fastest now.
+const LOOK_TOO_OLD_TO_SORT: Duration = Duration::from_secs(5);
+
 /// What the sessions had delivered at one time, by number.
 #[derive(Debug)]
 pub struct Look {
@@ -54,7 +57,7 @@ impl Inside {
     fn has_looked(&self) -> bool {
         let last = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().is_some_and(|look| {
-            (LOOK_APART..LOOK_TOO_OLD)
+            (LOOK_APART..LOOK_TOO_OLD_TO_SORT)
                 .contains(&self.clock.now().saturating_duration_since(look.at))
         })
     }
@@ -89,7 +92,7 @@ impl Inside {
             }
             total += 1;
             let (idle, held_by) = seen_at(sights.get(&session.number), now);
-            let rate = before.and_then(|look| look.rate(session.number, bytes, now));
+            let rate = before.map(|look| look.rate(session.number, bytes, now));
             let score = match sort {
                 Sort::Age => u64::MAX - session.number,
                 Sort::Idle => micros(idle),
@@ -126,7 +129,7 @@ impl Inside {
             let (idle, held_by) = seen_at(sights.get(&number), now);
             let bytes = session.traffic.map(|traffic| traffic.bytes);
             let last = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
-            let rate = last.as_ref().and_then(|look| look.rate(number, bytes, now));
+            let rate = last.as_ref().map(|look| look.rate(number, bytes, now));
             let candidate = Candidate { score: 0, session, idle, held_by, rate };
             let line = candidate.line(self.account.boot(), self.clock.wall(now).0);
             let [client_tcp, target_tcp] = tcp;
@@ -172,20 +175,15 @@ pub(super) fn is_meant(filter: &Filter, session: &LiveSession) -> bool {
 }
 
 impl Look {
-    /// How fast a session has been since, in bit/s.
-    fn rate(
-        &self,
-        number: u64,
-        bytes: PerDirection<u64>,
-        now: Instant,
-    ) -> Option<PerDirection<u64>> {
+    /// How fast a session has been since, in bit/s. One that was not seen then has begun since.
+    fn rate(&self, number: u64, bytes: PerDirection<u64>, now: Instant) -> PerDirection<u64> {
         let took = micros(now.saturating_duration_since(self.at)).max(1);
-        let before = self.bytes.get(&number)?;
+        let before = self.bytes.get(&number).copied().unwrap_or_default();
         let rate = |bytes: u64, before: u64| {
             let bits = u128::from(bytes.saturating_sub(before)) * 8_000_000;
             u64::try_from(bits / u128::from(took)).unwrap_or(u64::MAX)
         };
-        Some(PerDirection { up: rate(bytes.up, before.up), down: rate(bytes.down, before.down) })
+        PerDirection { up: rate(bytes.up, before.up), down: rate(bytes.down, before.down) }
     }
 }
 
@@ -357,8 +355,9 @@ pub(super) mod tests {
         let look = Look { at, bytes: [(7, PerDirection { up: 1000, down: 50 })].into() };
         let now = PerDirection { up: 3000, down: 50 };
         let rate = look.rate(7, now, at + Duration::from_secs(2));
-        assert_eq!(rate, Some(PerDirection { up: 8000, down: 0 }));
-        assert_eq!(look.rate(8, now, at + Duration::from_secs(2)), None);
+        assert_eq!(rate, PerDirection { up: 8000, down: 0 });
+        let newcomer = look.rate(8, now, at + Duration::from_secs(2));
+        assert_eq!(newcomer, PerDirection { up: 12_000, down: 200 }, "it began since then");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Limits, for people.
 
-use super::super::{LimitLine, LimitsInUse};
+use super::super::LimitsInUse;
 use super::{bytes, counted, grouped, line, rate, table};
+use crate::limits::LimitUse;
 
 pub(super) fn text(limits: &LimitsInUse) -> String {
     let mut text = String::new();
@@ -26,7 +27,7 @@ pub(super) fn text(limits: &LimitsInUse) -> String {
 }
 
 /// The limits as a table.
-pub(super) fn lines(limits: &[LimitLine]) -> String {
+pub(super) fn lines(limits: &[LimitUse]) -> String {
     let head =
         ["limit", "rule", "shared by", "in use", "of", "full", "refused", "held back", "dropped"];
     let rows = limits.iter().map(|limit| {
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn limits_read_well() {
-        let limit = |limit: &str, unit: &str, in_use, most| LimitLine {
+        let limit = |limit: &str, unit: &str, in_use, most| LimitUse {
             rule: "office".to_owned(),
             limit: limit.to_owned(),
             key: "192.0.2.0/24".to_owned(),

@@ -134,10 +134,11 @@ fn targets(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::super::{
-        Delivered, LimitLine, RecorderStatus, RuleStatus, ServiceStatus, SessionTotals,
-        SpoolStatus, TableStatus, TargetStatus,
+        Delivered, RecorderStatus, RuleStatus, ServiceStatus, SessionTotals, SpoolStatus,
+        TableStatus, TargetStatus,
     };
     use super::*;
+    use crate::limits::LimitUse;
 
     #[test]
     fn status_reads_well() {
@@ -182,14 +183,14 @@ mod tests {
                     sessions: 521,
                 })
                 .to_vec(),
-            limits: vec![LimitLine {
+            limits: vec![LimitUse {
                 rule: "everyone".to_owned(),
                 limit: "rule sessions".to_owned(),
                 key: "all".to_owned(),
                 in_use: 21,
                 most: 1_000,
                 unit: "sessions".to_owned(),
-                ..LimitLine::default()
+                ..LimitUse::default()
             }],
             table: TableStatus { used: 1050, size: 65_536 },
             spool: SpoolStatus {
