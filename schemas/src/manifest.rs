@@ -38,8 +38,20 @@ pub struct Delta {
     /// How far each boot is in the tables; a boot not named stays as it was.
     #[serde(default)]
     pub boots: Vec<BootMark>,
+    /// What retention has deleted; a table not named stays as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
     /// Every frame of the recorder's log up to this one is in the tables.
     pub log_through: u64,
+}
+
+/// Rows that retention deleted. Without this a reader could not tell them from lost ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// The table's name.
+    pub table: String,
+    /// Its rows with a partition time before this one may be gone, in microseconds since 1970 UTC.
+    pub before_us: i64,
 }
 
 /// One published Parquet file.

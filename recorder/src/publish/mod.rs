@@ -233,6 +233,7 @@ impl Publisher {
             remove: Vec::new(),
             spools: collected.spools,
             boots: collected.boots,
+            retired: Vec::new(),
             log_through: segment.last_frame,
         };
         Ok((published, delta))
