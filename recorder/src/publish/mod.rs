@@ -15,6 +15,7 @@
 //! is removed (it came before step 2), and a segment whose frames the manifest has is only removed.
 
 mod collect;
+pub(crate) mod format;
 mod part;
 mod worker;
 

@@ -1,36 +1,22 @@
-//! One Parquet file: its rows, its order, its name, its settings.
-//!
-//! Settings (measured with DuckDB as the reader): row groups of 122,880 rows, by which it
-//! parallelises and prunes; ZSTD 3; dictionaries everywhere but in identities and sequence numbers,
-//! which are delta encoded; no bloom filters, because sessions are found by boot and number, and
-//! those prune by their ranges.
+//! The Parquet files of one segment: their rows and names.
 
 use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use jiff::tz::TimeZone;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
+use parquet::file::metadata::KeyValue;
 use schemas::manifest::Part;
-use schemas::table::{Capture, Denied, Event, SCHEMA_VERSION, Session, Slot, Table, Usage};
+use schemas::table::{Capture, Denied, Event, Session, Slot, Table, Usage};
 use schemas::wire::Rows;
-use sha2::{Digest, Sha256};
 
+use super::format::{self, Hashing, date};
 use super::{PublishError, UNCOMMITTED};
 use crate::data_dir::{self, ACCOUNTING, Group};
-
-const ROWS_PER_GROUP: usize = 122_880;
-const ZSTD_LEVEL: i32 = 3;
-/// Columns without a dictionary: nearly every value is another one, near the last.
-const DELTA_ENCODED: [&str; 4] = ["session_no", "seq", "first_seq", "last_seq"];
 
 /// A row as its part needs it.
 trait PartRow: Sized {
@@ -42,7 +28,8 @@ trait PartRow: Sized {
     fn to_batch(rows: &[Self]) -> Result<RecordBatch, ArrowError>;
 }
 
-/// `row by time, then columns`: the order is by node and boot after the partition time.
+/// `row by time, then columns`: the order is by node and boot after the partition time, as
+/// [`format::order`] tells it to those who have no rows but columns.
 macro_rules! part_row {
     ($($row:ident by $time:ident, $($then:ident)+;)+) => {$(
         impl PartRow for $row {
@@ -126,106 +113,31 @@ impl Writer<'_> {
         let failed = |source| PublishError::Parquet { path: file.clone(), source };
         let create = PublishError::io("create", &file);
         let sink = Hashing::new(create_file(&file).map_err(create)?);
+        let segment = format!("{}-{}", self.first_frame, self.last_frame);
+        let made_from = vec![KeyValue::new(format::SEGMENT.to_owned(), segment)];
+        let properties = format::properties(R::TABLE, made_from);
         let batch = R::to_batch(rows).map_err(|error| failed(error.into()))?;
         let mut writer =
-            ArrowWriter::try_new(sink, batch.schema(), Some(self.properties(R::TABLE)))
-                .map_err(failed)?;
+            ArrowWriter::try_new(sink, batch.schema(), Some(properties)).map_err(failed)?;
         writer.write(&batch).map_err(failed)?;
         let sink = writer.into_inner().map_err(failed)?;
         let sync = || {
             self.group.admit_file(&file)?;
-            sink.file.sync_all()
+            sink.inner().sync_all()
         };
         sync().map_err(PublishError::io("fsync", &file))?;
         Ok(Part {
             table: table.to_owned(),
             path,
             rows: u64::try_from(rows.len()).unwrap_or(u64::MAX),
-            bytes: sink.bytes,
+            bytes: sink.bytes(),
             min_time_us,
             max_time_us,
-            sha256: sink.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: sink.digest(),
         })
     }
-
-    fn properties(&self, table: &Table) -> WriterProperties {
-        let segment = format!("{}-{}", self.first_frame, self.last_frame);
-        let metadata = vec![
-            KeyValue::new("weir.schema".to_owned(), SCHEMA_VERSION.to_owned()),
-            KeyValue::new("weir.segment".to_owned(), segment),
-        ];
-        let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("3 is a level of ZSTD");
-        let mut properties = WriterProperties::builder()
-            .set_created_by(concat!("weir ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_compression(Compression::ZSTD(level))
-            .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
-            .set_sorting_columns(sorted_by(table))
-            .set_key_value_metadata(Some(metadata));
-        for column in table.columns.iter().filter(|c| DELTA_ENCODED.contains(&c.name)) {
-            let path = ColumnPath::from(column.name);
-            properties = properties
-                .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-        }
-        properties.build()
-    }
-}
-
-fn sorted_by(table: &Table) -> Option<Vec<SortingColumn>> {
-    let index = table.columns.iter().position(|column| column.name == table.partition_time)?;
-    let column_idx = i32::try_from(index).ok()?;
-    Some(vec![SortingColumn { column_idx, descending: false, nulls_first: false }])
-}
-
-/// The UTC day of a time. A time beyond the calendar counts to its first or last day.
-fn date(time_us: i64) -> jiff::civil::Date {
-    let beyond = if time_us < 0 { jiff::Timestamp::UNIX_EPOCH } else { jiff::Timestamp::MAX };
-    let time = jiff::Timestamp::from_microsecond(time_us).unwrap_or(beyond);
-    TimeZone::UTC.to_datetime(time.max(jiff::Timestamp::UNIX_EPOCH)).date()
 }
 
 fn create_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
-/// A file whose hash and size are known when it is written.
-struct Hashing {
-    file: File,
-    hash: Sha256,
-    bytes: u64,
-}
-
-impl Hashing {
-    fn new(file: File) -> Self {
-        Self { file, hash: Sha256::new(), bytes: 0 }
-    }
-}
-
-impl Write for Hashing {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(buffer)?;
-        self.hash.update(&buffer[..written]);
-        self.bytes += u64::try_from(written).unwrap_or_default();
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_day_of_a_time_is_utc_and_always_in_the_calendar() {
-        let day = |time_us| date(time_us).to_string();
-        assert_eq!(day(0), "1970-01-01");
-        assert_eq!(day(86_400_000_000 - 1), "1970-01-01");
-        assert_eq!(day(1_793_361_600_000_000), "2026-10-30");
-        assert_eq!(day(-1), "1970-01-01");
-        assert_eq!(day(i64::MIN), "1970-01-01");
-        assert_eq!(day(i64::MAX), "9999-12-30");
-    }
 }
