@@ -39,6 +39,7 @@
 
 mod directory;
 mod error;
+pub mod fs;
 mod journal;
 mod reader;
 mod recovery;
