@@ -35,8 +35,26 @@ pub(crate) fn claim(dir: &Path) -> Result<File, JournalError> {
     }
 }
 
-/// The id the directory was given when it was made; `None`: it has none yet.
-pub(crate) fn read_id(dir: &Path) -> Result<Option<SpoolId>, JournalError> {
+/// The ids of a directory: its own, and those it had before that segments may still bear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ids {
+    pub(crate) current: SpoolId,
+    /// Newest first.
+    pub(crate) former: Vec<SpoolId>,
+}
+
+impl Ids {
+    pub(crate) fn new(current: SpoolId) -> Self {
+        Self { current, former: Vec::new() }
+    }
+
+    pub(crate) fn contains(&self, id: SpoolId) -> bool {
+        self.current == id || self.former.contains(&id)
+    }
+}
+
+/// The ids the directory was given; `None`: it has none yet.
+pub(crate) fn read_ids(dir: &Path) -> Result<Option<Ids>, JournalError> {
     let path = dir.join(ID_FILE);
     let file = match open_regular(&path) {
         Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -45,20 +63,39 @@ pub(crate) fn read_id(dir: &Path) -> Result<Option<SpoolId>, JournalError> {
         opened => opened?,
     };
     let text = io::read_to_string(file).map_err(JournalError::io("read", &path))?;
-    text.trim_end()
-        .parse()
-        .map(Some)
-        .map_err(|error| JournalError::damaged(&path, 0, format!("{error}")))
+    let mut ids = text.trim_end().split('\n').map(|line| {
+        line.parse().map_err(|error| JournalError::damaged(&path, 0, format!("{error}")))
+    });
+    // Splitting gives at least one line.
+    let Some(current) = ids.next() else { return Ok(None) };
+    Ok(Some(Ids { current: current?, former: ids.collect::<Result<_, _>>()? }))
 }
 
-/// Gives the directory its id, durably.
+/// Gives the directory its first id, durably.
 pub(crate) fn write_id(dir: &Path, id: SpoolId) -> Result<(), JournalError> {
     create_whole(dir, ID_FILE, format!("{id}\n").as_bytes()).map(drop)
+}
+
+/// Gives the directory another id, durably. After an error it has the old one or the new one.
+pub(crate) fn replace_ids(dir: &Path, ids: &Ids) -> Result<(), JournalError> {
+    let all = std::iter::once(&ids.current).chain(&ids.former);
+    let text: String = all.map(|id| format!("{id}\n")).collect();
+    write_whole(dir, ID_FILE, text.as_bytes()).map(drop)?;
+    sync(dir)
 }
 
 /// Creates a file that appears under its name only with all of `bytes` on disk, and is durable when
 /// this returns. The file is left open for reading and writing.
 pub(crate) fn create_whole(dir: &Path, name: &str, bytes: &[u8]) -> Result<File, JournalError> {
+    write_whole(dir, name, bytes).and_then(|file| sync(dir).map(|()| file)).inspect_err(|_| {
+        // The caller learns of the first error; what stays behind here is dealt with by callers
+        // who look for the whole file.
+        drop(fs::remove_file(dir.join(name)));
+    })
+}
+
+/// Puts a file that is whole and durable under a name, which is durable when `dir` is synced.
+fn write_whole(dir: &Path, name: &str, bytes: &[u8]) -> Result<File, JournalError> {
     let half_made = dir.join(format!("{name}.{HALF_MADE}"));
     let write = || {
         let mut file = OpenOptions::new()
@@ -73,13 +110,10 @@ pub(crate) fn create_whole(dir: &Path, name: &str, bytes: &[u8]) -> Result<File,
         fs::rename(&half_made, dir.join(name))?;
         Ok(file)
     };
-    let made = write().map_err(JournalError::io("create", &dir.join(name)));
-    made.and_then(|file| sync(dir).map(|()| file)).inspect_err(|_| {
-        // The caller learns of the first error; what stays behind here is dealt with by
-        // `remove_half_made`, and by callers who look for the whole file.
-        drop(fs::remove_file(&half_made));
-        drop(fs::remove_file(dir.join(name)));
-    })
+    // What cannot be removed either is left to `remove_half_made`.
+    write()
+        .inspect_err(|_| drop(fs::remove_file(&half_made)))
+        .map_err(JournalError::io("create", &dir.join(name)))
 }
 
 /// Removes what an earlier process did not get to finish.

@@ -9,8 +9,9 @@ use bytes::{Bytes, BytesMut};
 use schemas::vocab::SpoolId;
 use schemas::wire::{CRITICAL, Frame, FrameKind, SegmentHeader};
 
+use crate::directory::Ids;
 use crate::recovery::{Tail, cut_and_sync};
-use crate::segment::{FORMAT, as_u64, file_name};
+use crate::segment::{FORMAT, SegmentReader, as_u64, file_name};
 use crate::{Heading, JournalError, MAX_PAYLOAD, Recovery, Settings, directory};
 
 /// A journal that is open for appending. Dropping it does not sync.
@@ -19,7 +20,7 @@ pub struct Journal {
     dir: PathBuf,
     /// Held for its lock.
     _lock: File,
-    id: SpoolId,
+    ids: Ids,
     settings: Settings,
     /// Oldest first; never empty; the last one is written.
     segments: VecDeque<SegmentFile>,
@@ -69,25 +70,30 @@ impl Journal {
         let lock = directory::claim(dir)?;
         directory::remove_half_made(dir)?;
         let mut segments = segment_files(dir)?;
-        let mut id = directory::read_id(dir)?;
-        if id.is_none() && segments.is_empty() {
+        let mut ids = directory::read_ids(dir)?;
+        if ids.is_none() && segments.is_empty() {
             directory::write_id(dir, settings.new_id)?;
-            id = Some(settings.new_id);
+            ids = Some(Ids::new(settings.new_id));
         }
-        let tail = Tail::recover(dir, &mut segments, id)?;
-        let id = match (id, &tail.header) {
-            (Some(id), _) => id,
+        let tail = Tail::recover(dir, &mut segments, ids.as_ref())?;
+        let ids = match (ids, &tail.header) {
+            (Some(ids), _) => ids,
             (None, header) => {
                 let id = header.as_ref().map_or(settings.new_id, |h| SpoolId(h.spool_id));
                 directory::write_id(dir, id)?;
-                id
+                Ids::new(id)
             }
         };
         let file = match tail.file {
             Some(file) => file,
             None => {
-                let (segment, file) =
-                    new_segment(dir, id, &settings.heading, tail.last_frame + 1, tail.last_crc)?;
+                let (segment, file) = new_segment(
+                    dir,
+                    ids.current,
+                    &settings.heading,
+                    tail.last_frame + 1,
+                    tail.last_crc,
+                )?;
                 segments.push_back(segment);
                 file
             }
@@ -107,7 +113,7 @@ impl Journal {
         let journal = Self {
             dir: dir.to_owned(),
             _lock: lock,
-            id,
+            ids,
             settings,
             segments,
             file,
@@ -184,7 +190,8 @@ impl Journal {
         if self.newest().first_frame == next {
             return Ok(());
         }
-        match new_segment(&self.dir, self.id, &self.settings.heading, next, self.last_crc) {
+        match new_segment(&self.dir, self.ids.current, &self.settings.heading, next, self.last_crc)
+        {
             Ok((segment, file)) => {
                 self.durable.bytes = segment.bytes;
                 self.segments.push_back(segment);
@@ -248,7 +255,38 @@ impl Journal {
 
     /// The directory's id: frame numbers mean something only together with it.
     pub fn id(&self) -> SpoolId {
-        self.id
+        self.ids.current
+    }
+
+    /// Whether the directory has this id, or had it before a [`Self::renew_id`].
+    pub fn has_had_id(&self, id: SpoolId) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// Gives the directory another id, durably: its frames turned out not to be the only ones under
+    /// their numbers. Frames and numbers stay; segments made before keep the id of their time in
+    /// their heads, which is known to be one of this directory.
+    ///
+    /// # Errors
+    /// It could not be made durable: the journal goes on with the id it has, the next opening finds
+    /// that or the new one.
+    pub fn renew_id(&mut self, id: SpoolId) -> Result<(), JournalError> {
+        let mut in_use = vec![self.ids.current];
+        for segment in &self.segments {
+            in_use.push(SpoolId(SegmentReader::open(&segment.path)?.header().spool_id));
+        }
+        // What an attempt that failed left on disk may be in a copy of this directory.
+        let on_disk = directory::read_ids(&self.dir)?.map(|ids| ids.current);
+        let former = on_disk.into_iter().chain([self.ids.current]).chain(self.ids.former.clone());
+        let mut ids = Ids::new(id);
+        for known in former.filter(|known| in_use.contains(known) || Some(*known) == on_disk) {
+            if !ids.contains(known) {
+                ids.former.push(known);
+            }
+        }
+        directory::replace_ids(&self.dir, &ids)?;
+        self.ids = ids;
+        Ok(())
     }
 
     /// The directory.

@@ -7,7 +7,8 @@
 //! # Layout
 //! ```text
 //! <dir>/                        0700, flock'ed by the one journal that is open
-//!   id                          the spool's id: 16 hexadecimal digits and a newline, written once
+//!   id                          the spool's id: 16 hexadecimal digits and a newline; in lines below it
+//!                               the ids it had before that segments still bear
 //!   00000000000000000001.seg    named for its first frame, 20 digits
 //!   00000000000000004711.seg    the newest: the only one that is written; never deleted
 //! ```

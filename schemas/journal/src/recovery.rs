@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use schemas::vocab::SpoolId;
 use schemas::wire::{Frame, SegmentHeader};
 
+use crate::directory::Ids;
 use crate::journal::SegmentFile;
 use crate::segment::{SegmentReader, Step};
 use crate::{JournalError, MAX_PAYLOAD, directory};
@@ -32,7 +33,7 @@ impl Tail {
     pub(crate) fn recover(
         dir: &Path,
         segments: &mut VecDeque<SegmentFile>,
-        id: Option<SpoolId>,
+        ids: Option<&Ids>,
     ) -> Result<Self, JournalError> {
         let mut tail = Self {
             file: None,
@@ -55,8 +56,8 @@ impl Tail {
             return Ok(tail);
         };
         let header = reader.header().clone();
-        if id.is_some_and(|id| id.0 != header.spool_id) {
-            let owner = SpoolId(header.spool_id);
+        let owner = SpoolId(header.spool_id);
+        if ids.is_some_and(|ids| !ids.contains(owner)) {
             return Err(reader.damage(format!("it belongs to the spool {owner}")));
         }
         tail.last_crc = header.previous_crc;
