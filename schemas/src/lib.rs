@@ -2,7 +2,7 @@
 //!
 //! - [`vocab`]: the words every part shares, as types that cannot be wrong.
 //! - [`table`]: one module per table; the row type, its columns and their meaning.
-//! - [`manifest`]: which files make up the tables.
+//! - [`manifest`] (feature `manifest`): which files make up the tables.
 //! - [`wire`]: the frame codec, and the messages that travel in frames.
 //! - [`exit`]: how the programs end.
 //! - [`config`] (feature `config`): how both configuration files are read and their faults told.
@@ -14,6 +14,7 @@
 #[cfg(feature = "config")]
 pub mod config;
 pub mod exit;
+#[cfg(feature = "manifest")]
 pub mod manifest;
 pub mod table;
 pub mod vocab;

@@ -1,16 +1,30 @@
 //! The manifest: which parts make up the tables.
 //!
 //! `<data>/manifest/<version:020>.json` holds one [`Delta`] per commit, JSON, written to a temporary
-//! name, fsynced, renamed, the directory fsynced, and never overwritten. The tables are the parts of
-//! all deltas in the order of their versions: `remove` takes away, then `add` adds. Versions are 1,
-//! 2, 3… without gap. `<data>/weir.json` holds a [`Format`].
+//! name, fsynced, linked to its name, the directory fsynced, and never overwritten. The tables are
+//! the parts of all deltas in the order of their versions: `remove` takes away, then `add` adds.
+//! Versions are 1, 2, 3… without gap. `<data>/weir.json` holds a [`Format`].
 //!
-//! A part's file is found as its path, or as path + `.new` while a commit is renaming it.
+//! Every [`CHECKPOINT_EVERY`] versions `<version:020>.checkpoint.json` holds a [`Checkpoint`], the
+//! tables as they are after the delta of that version. A reader takes the newest checkpoint that is
+//! whole, then the deltas of the versions above it. What is older than the last checkpoint but one
+//! is deleted, so that there are always two ways to the newest version.
+//!
+//! How a file is written, and what shows that it is whole, is told in [`codec`].
+//!
+//! A part's file is found as its path; or as path + `.new` while a commit is renaming it; or, for a
+//! reader of an older version, below `<data>/replaced/` once a later version no longer names it.
+
+pub mod codec;
 
 use serde::{Deserialize, Serialize};
 
+pub use codec::{Unreadable, checkpoint_file, checkpoint_version, delta_file, delta_version};
+
 /// Format of the data directory that this binary writes and reads.
 pub const DATA_FORMAT: u32 = 1;
+/// Versions from one checkpoint to the next.
+pub const CHECKPOINT_EVERY: u64 = 100;
 
 /// What `<data>/weir.json` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +66,24 @@ pub struct Retired {
     pub table: String,
     /// Its rows with a partition time before this one may be gone, in microseconds since 1970 UTC.
     pub before_us: i64,
+}
+
+/// The tables as they are after a version.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The version, also in the file name.
+    pub version: u64,
+    /// Every part of the tables.
+    pub parts: Vec<Part>,
+    /// How far each spool is in the tables.
+    pub spools: Vec<SpoolMark>,
+    /// How far each boot is in the tables.
+    pub boots: Vec<BootMark>,
+    /// What retention has deleted; a table not named is whole.
+    #[serde(default)]
+    pub retired: Vec<Retired>,
+    /// Every frame of the recorder's log up to this one is in the tables.
+    pub log_through: u64,
 }
 
 /// One published Parquet file.

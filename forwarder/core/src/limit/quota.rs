@@ -205,7 +205,7 @@ mod tests {
         cell.charge(DECEMBER, Direction::Up, 1);
         cell.charge(JANUARY, Direction::Up, 2);
         assert_eq!((up(&cell, DECEMBER), up(&cell, JANUARY)), (1, 2));
-        assert_eq!(cell.newest(), JANUARY.into());
+        assert_eq!(cell.newest(), u64::from(JANUARY));
     }
 
     #[test]
