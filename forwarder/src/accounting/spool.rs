@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use forwarder_core::accounting::Spool;
+use forwarder_core::accounting::{Spool, SpoolLevel};
 use journal::{Heading, Journal, JournalError};
 use prost::Message;
 use schemas::wire::{BootEnd, EncodedRows, Frame, FrameKind};
@@ -45,6 +45,11 @@ impl BoundedSpool {
         let spool = Self { journal, max_bytes, taken_back: VecDeque::new() };
         spool.reserve();
         spool
+    }
+
+    /// Bytes from which on the account leaves out interim rows: 80 % of the bound.
+    pub(super) fn interims_until(&self) -> u64 {
+        self.max_bytes / 5 * 4
     }
 
     fn put(&mut self, kind: FrameKind, payload: Bytes) -> Result<(), SpoolError> {
@@ -158,6 +163,17 @@ impl Spool for BoundedSpool {
         self.put(FrameKind::BootEnd, end.encode_to_vec().into())?;
         self.journal.set_heading(heading(true));
         Ok(())
+    }
+
+    fn level(&self) -> SpoolLevel {
+        let bytes = self.journal.bytes();
+        if bytes >= self.max_bytes {
+            SpoolLevel::Full
+        } else if bytes >= self.interims_until() {
+            SpoolLevel::NoInterims
+        } else {
+            SpoolLevel::Normal
+        }
     }
 }
 

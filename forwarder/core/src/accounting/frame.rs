@@ -7,8 +7,9 @@ use schemas::vocab::{PerDirection, Quality};
 use schemas::wire::EncodedRows;
 
 use super::layout::{Words, header, state};
-use super::ledger::{Ledger, Spool};
+use super::ledger::Ledger;
 use super::slot::{Entry, Last, SlotView, int};
+use super::spool::Spool;
 
 /// Sessions in one frame: their last two rows, with the longest names there can be, stay below the
 /// limit of 1 MiB.
@@ -20,9 +21,11 @@ pub(super) struct Frame {
     pub(super) rows: EncodedRows,
     usage_rows: u64,
     bytes: PerDirection<u64>,
+    /// A usage row covers more than the running slot.
+    sheds: bool,
     sessions: Vec<Noted>,
-    /// The frame holds the running slot's row: with it the next slot begins.
-    pub(super) begins_slot: bool,
+    /// The frame holds the running slot's row: with it this slot begins.
+    pub(super) begins_slot: Option<Tally>,
 }
 
 impl Frame {
@@ -49,10 +52,21 @@ struct Noted {
 pub(super) struct Tally {
     pub(super) seq: u64,
     pub(super) slot_start: i64,
+    /// Steps of the wall clock backwards before the slot began.
+    pub(super) clock_pass: u64,
+    /// Its usage rows do not tell what moved in the slot and in no other.
+    pub(super) shed: bool,
     pub(super) usage_rows: u64,
     pub(super) bytes: PerDirection<u64>,
     /// 0: no row yet.
     pub(super) first_seq: u64,
+}
+
+impl Tally {
+    /// Of a slot that begins.
+    pub(super) fn of_slot(slot_start: i64, clock_pass: u64) -> Self {
+        Self { slot_start, clock_pass, ..Self::default() }
+    }
 }
 
 impl Ledger<'_> {
@@ -90,6 +104,8 @@ impl Ledger<'_> {
         (until, is_final): (i64, bool),
     ) {
         let slot = SlotView::new(self.words, index);
+        let owes = slot.owes(from);
+        let quality = if owes && quality == Quality::Exact { Quality::Spread } else { quality };
         let seq = self.take_seq();
         to.seq = seq;
         if quality == Quality::Spread {
@@ -99,7 +115,7 @@ impl Ledger<'_> {
         let entry = slot.note(to);
         crash_point();
         slot.fill_usage(&mut self.pages, from, to);
-        let slot_end = self.tally.slot_start + self.slot_len_us();
+        let slot_end = self.slot_end();
         let alive_from = slot.ts_start().0.max(self.tally.slot_start);
         let clock_pass = self.clock_pass();
         let row = &mut self.pages.usage;
@@ -111,6 +127,7 @@ impl Ledger<'_> {
         row.active_us = (until.min(slot_end) - alive_from).max(0);
         row.quality = quality as i32;
         frame.usage_rows += 1;
+        frame.sheds |= owes || (quality == Quality::Spread && to.has_moved_since(from));
         frame.bytes.up += to.bytes.up.saturating_sub(from.bytes.up);
         frame.bytes.down += to.bytes.down.saturating_sub(from.bytes.down);
         frame.sessions.push(Noted { index, entry, ends: is_final });
@@ -129,8 +146,9 @@ impl Ledger<'_> {
             rows: EncodedRows::of(&self.header.node, self.header.boot.as_str()),
             usage_rows: 0,
             bytes: PerDirection::default(),
+            sheds: false,
             sessions: Vec::new(),
-            begins_slot: false,
+            begins_slot: None,
         }
     }
 
@@ -169,18 +187,18 @@ impl Ledger<'_> {
 
     fn tally_after(&self, frame: &Frame, first_seq: u64) -> Tally {
         let seq = self.next_seq - 1;
-        if frame.begins_slot {
-            let slot_start = self.tally.slot_start + self.slot_len_us();
-            return Tally { seq, slot_start, ..Tally::default() };
+        if let Some(next) = frame.begins_slot {
+            return Tally { seq, ..next };
         }
         let mut bytes = self.tally.bytes;
         bytes += frame.bytes;
         Tally {
             seq,
-            slot_start: self.tally.slot_start,
+            shed: self.tally.shed || frame.sheds,
             usage_rows: self.tally.usage_rows + frame.usage_rows,
             bytes,
             first_seq: if self.tally.first_seq == 0 { first_seq } else { self.tally.first_seq },
+            ..self.tally
         }
     }
 
@@ -207,11 +225,14 @@ pub(super) const fn crash_point() {}
 #[cfg(test)]
 use super::model::crash_point;
 
-fn tally_at(words: Words<'_>, at: usize) -> Tally {
-    let get = |offset| words.header(at + offset);
+fn tally_at(words: Words<'_>, nth: usize) -> Tally {
+    let get = |offset| words.header(header::TALLIES[nth] + offset);
+    let pass = words.header(header::TALLY_PASSES[nth]);
     Tally {
         seq: get(0),
         slot_start: get(1).cast_signed(),
+        clock_pass: pass >> 1,
+        shed: pass & 1 != 0,
         usage_rows: get(2),
         bytes: PerDirection { up: get(3), down: get(4) },
         first_seq: get(5),
@@ -220,20 +241,25 @@ fn tally_at(words: Words<'_>, at: usize) -> Tally {
 
 /// The tally of the last frame; `None` before the first.
 pub(super) fn newest_tally(words: Words<'_>) -> Option<Tally> {
-    let [a, b] = header::TALLIES.map(|at| tally_at(words, at));
+    let [a, b] = [0, 1].map(|nth| tally_at(words, nth));
     Some(if b.seq > a.seq { b } else { a }).filter(|tally| tally.seq != 0)
 }
 
-/// Notes a tally in the older entry and returns which one that was.
+/// Notes a tally in the older entry and returns where that is. Its number is stored last: a kill
+/// leaves the entry whole or without meaning.
 fn note_tally(words: Words<'_>, tally: Tally) -> usize {
     let [a, b] = header::TALLIES;
-    let at = if words.header(a) <= words.header(b) { a } else { b };
+    let nth = usize::from(words.header(a) > words.header(b));
+    let at = header::TALLIES[nth];
     words.set_header(at, 0);
+    crash_point();
     words.set_header(at + 1, tally.slot_start.cast_unsigned());
     words.set_header(at + 2, tally.usage_rows);
     words.set_header(at + 3, tally.bytes.up);
     words.set_header(at + 4, tally.bytes.down);
     words.set_header(at + 5, tally.first_seq);
+    words.set_header(header::TALLY_PASSES[nth], tally.clock_pass << 1 | u64::from(tally.shed));
+    crash_point();
     words.set_header(at, tally.seq);
     at
 }

@@ -38,9 +38,12 @@ pub(super) mod header {
     pub(in super::super) const NEXT_SESSION_NO: usize = 8;
     pub(in super::super) const LAST_POLL: usize = 9;
     pub(in super::super) const NAMES_USED: usize = 10;
-    pub(in super::super) const CLOCK_PASS: usize = 11;
-    /// Two tally entries of six words, see [`super::super::ledger`].
+    /// Up to when an earlier boot tells what moved; 0: not known.
+    pub(in super::super) const DOWN_SINCE: usize = 12;
+    /// Two tally entries of six words, see [`super::super::frame`].
     pub(in super::super) const TALLIES: [usize; 2] = [16, 22];
+    /// A seventh word of each: the clock's pass, and in the lowest bit whether the slot sheds.
+    pub(in super::super) const TALLY_PASSES: [usize; 2] = [28, 29];
     pub(super) const NODE: usize = 32;
     pub(super) const SPOOL_PATH: usize = NODE + 1 + MAX_NODE_BYTES / 8;
     const _: () = assert!(SPOOL_PATH + 1 + MAX_SPOOL_PATH_BYTES / 8 <= super::HEADER_WORDS);
@@ -94,6 +97,11 @@ pub(super) mod slot {
     // Written once, when the session begins.
     pub(in super::super) const PROXIED_CLIENT_IP: usize = 46; // two words
     pub(in super::super) const PROXIED_CLIENT_PORT: usize = 48;
+    // The journal thread's own.
+    /// One more than the number of the last usage row when the next one was left out.
+    pub(in super::super) const OWES: usize = 49;
+    /// How far the wall clock stepped while the session ran, in microseconds.
+    pub(in super::super) const CLOCK_STEPS: usize = 50;
 }
 
 /// States of a slot.

@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod bounds;
 mod denials;
+mod edge;
 mod frame;
 mod free;
 mod layout;
@@ -23,12 +24,14 @@ mod recovery;
 mod row;
 mod session;
 mod slot;
+mod spool;
 mod table;
 
 pub use layout::{Geometry, Header, MAX_NODE_BYTES, MAX_SPOOL_PATH_BYTES, TableError};
-pub use ledger::{Ledger, Moment, Spool};
+pub use ledger::{Ledger, Moment};
 pub use peer::{Peer, Peers, is_worth_asking};
 pub use recovery::{Recovered, SpoolHistory};
 pub use session::{Denial, Ending, OpenSession, Opening, Refused, Traffic};
 pub use slot::LiveSession;
+pub use spool::{Spool, SpoolLevel};
 pub use table::CounterTable;

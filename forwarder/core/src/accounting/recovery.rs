@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use schemas::vocab::{BootId, Quality, Timestamp};
 use schemas::wire::{BootEnd, Rows, SegmentHeader};
 
-use super::frame::forget_tallies_above;
+use super::frame::{Tally, forget_tallies_above};
 use super::layout::{Header, TableError, Words, header, state};
-use super::ledger::{Ledger, MAX_SPREAD_SLOTS, Spool};
+use super::ledger::Ledger;
 use super::slot::{Last, SlotView};
+use super::spool::Spool;
 
 /// What the spool still tells of earlier boots.
 #[derive(Debug, Default)]
@@ -172,11 +173,13 @@ impl Ledger<'_> {
 
     /// Last rows for every session, the slots up to the death, the boot's end.
     fn close_dead<S: Spool>(&mut self, spool: &mut S) -> Result<Recovered, S::Error> {
+        self.write_down(spool)?;
         let died = Timestamp(self.words.header(header::LAST_POLL).cast_signed());
-        let (mut ended, mut lost, mut unopened) = (0, 0, 0);
+        let slot_end = self.slot_end();
         // With a full spool, sessions may have waited for their rows over several slots.
-        let waited = died.0 - self.tally.slot_start >= 2 * self.slot_len_us();
-        let ended_quality = if waited { Quality::Spread } else { Quality::Exact };
+        let waited = died.0 - slot_end >= self.slot_len_us();
+        self.tally.shed |= waited && self.has_unwritten();
+        let (mut ended, mut lost, mut unopened) = (0, 0, 0);
         let mut frame = self.frame();
         for index in 0..self.words.slot_count() {
             let slot = SlotView::new(self.words, index);
@@ -184,8 +187,9 @@ impl Ledger<'_> {
                 state::FILLING => unopened += 1,
                 state::CLOSED if slot.end_seq() == 0 => {
                     ended += 1;
-                    let last = Last::Ended { found: died };
-                    self.put_last_rows(&mut frame, index, last, ended_quality);
+                    let in_slot = !waited || (1..slot_end).contains(&slot.ts_end().0);
+                    let quality = if in_slot { Quality::Exact } else { Quality::Spread };
+                    self.put_last_rows(&mut frame, index, Last::Ended { found: died }, quality);
                 }
                 state::OPEN if slot.end_seq() == 0 => {
                     lost += 1;
@@ -199,16 +203,39 @@ impl Ledger<'_> {
             }
         }
         self.append(&mut frame, spool)?;
-        // Killed behind this, the next recovery finds the tally of a slot that never ran.
-        while self.tally.slot_start <= died.0 {
-            self.write_slot(0, spool)?;
-            if died.0 - self.tally.slot_start > MAX_SPREAD_SLOTS * self.slot_len_us() {
-                self.tally.slot_start = died.slot_start(self.header.slot_len_s).0;
-            }
-        }
+        self.write_last_slots(died, spool)?;
         let end = self.boot_end(unopened, died);
         spool.append_boot_end(&end)?;
         Ok(Recovered { boot: self.header.boot, died, ended, lost, end })
+    }
+
+    /// Whether a session waits for its last rows.
+    fn has_unwritten(&self) -> bool {
+        (0..self.words.slot_count()).any(|index| {
+            let state = self.words.state(index).load(Ordering::Acquire);
+            let had_account = matches!(state, state::OPEN | state::CLOSED);
+            had_account && SlotView::new(self.words, index).end_seq() == 0
+        })
+    }
+
+    /// The rows of the slot that ran, and of the one in which the boot died if that was a later one:
+    /// between the two nothing is known. Killed behind them, the next recovery finds the tally of a
+    /// slot that never ran. After a step of the clock backwards the death may seem to be before the
+    /// slot; if there is usage in it, it has its row all the same.
+    fn write_last_slots<S: Spool>(
+        &mut self,
+        died: Timestamp,
+        spool: &mut S,
+    ) -> Result<(), S::Error> {
+        let slot_of_death = died.slot_start(self.header.slot_len_s).0;
+        while self.tally.slot_start <= died.0 || self.tally.usage_rows > 0 {
+            let following = self.following();
+            let slot_start = following.slot_start.max(slot_of_death);
+            // What moved between the two is in the rows of the first.
+            let shed = self.tally.shed && slot_start > following.slot_start;
+            self.write_slot(0, false, Tally { slot_start, shed, ..following }, spool)?;
+        }
+        Ok(())
     }
 }
 

@@ -59,6 +59,13 @@ pub(super) struct Entry {
     pub(super) datagrams: PerDirection<u64>,
 }
 
+impl Entry {
+    /// Whether anything was delivered since `from`.
+    pub(super) fn has_moved_since(self, from: Self) -> bool {
+        (self.bytes, self.datagrams) != (from.bytes, from.datagrams)
+    }
+}
+
 /// One slot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SlotView<'a> {
@@ -101,6 +108,29 @@ impl<'a> SlotView<'a> {
 
     pub(super) fn mark_spread(&self) {
         self.set(slot::SPREAD, 1);
+    }
+
+    /// Leaves out the usage row behind `last`: the next one covers its time too. With that row the
+    /// mark means nothing any more, and if the row is taken back it does again.
+    pub(super) fn owe(&self, last: Entry) {
+        self.set(slot::OWES, last.seq + 1);
+    }
+
+    /// Whether the usage row behind `last` covers the time of one that was left out.
+    pub(super) fn owes(&self, last: Entry) -> bool {
+        self.get(slot::OWES) == last.seq + 1
+    }
+
+    /// The wall clock stepped while the session ran.
+    pub(super) fn add_clock_step(&self, step_us: i64) {
+        let steps = self.get(slot::CLOCK_STEPS).cast_signed().saturating_add(step_us);
+        self.set(slot::CLOCK_STEPS, steps.cast_unsigned());
+    }
+
+    /// How long the session had run at `at`, in microseconds, without its clock's steps.
+    fn lasted_until(&self, at: Timestamp) -> i64 {
+        let by_clock = at.0.saturating_sub(self.ts_start().0);
+        by_clock.saturating_sub(self.get(slot::CLOCK_STEPS).cast_signed()).max(0)
     }
 
     /// `bytes` before `received`: read the other way round, a chunk between the two reads would
@@ -336,7 +366,7 @@ impl<'a> SlotView<'a> {
         let (up, down) = self.ids(slot::UNACKED);
         let spread = self.get(slot::SPREAD) != 0;
         (row.ts_end, row.duration_us) = match self.ts_end().0 {
-            0 => (found.0, found.0.saturating_sub(self.ts_start().0).max(0)),
+            0 => (found.0, self.lasted_until(found)),
             ts_end => (ts_end, int(self.get(slot::DURATION_US))),
         };
         row.unacked_up = (cut && self.has(HAS_TARGET_PEER)).then_some(up.into());
@@ -355,7 +385,7 @@ impl<'a> SlotView<'a> {
         let start = self.ts_start().0;
         let phase = if self.has(CONNECTED) { EndPhase::Data } else { EndPhase::Connect };
         row.ts_end = died.0.max(start);
-        row.duration_us = died.0.saturating_sub(start).max(0);
+        row.duration_us = self.lasted_until(died);
         row.unacked_up = None;
         row.unacked_down = None;
         say(EndReason::Lost.as_str(), &mut row.end_reason);

@@ -1,5 +1,6 @@
 //! The counter table of the running boot: where sessions get their number and their slot.
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,13 +51,13 @@ impl CounterTable {
 
     /// Slots in use: open sessions, and ended ones whose rows are not written yet.
     pub fn used(&self) -> usize {
-        let states = self.touched_states().iter();
+        let states = self.words().states()[self.used_slots()].iter();
         states.filter(|state| state.load(Ordering::Acquire) != state::FREE).count()
     }
 
-    /// The states of all slots that were ever taken: the others are free.
-    pub(super) fn touched_states(&self) -> &'static [AtomicU64] {
-        &self.words().states()[..self.free.touched()]
+    /// All slots that were ever taken: the others are free.
+    pub(super) fn used_slots(&self) -> Range<usize> {
+        0..self.free.touched()
     }
 
     /// The id of a name, registered if it is new. For configuration, not for sessions: it takes a
@@ -87,7 +88,7 @@ impl CounterTable {
     /// each is right, they need not be of one instant.
     pub fn live(&self) -> impl Iterator<Item = LiveSession> {
         let words = self.words();
-        (0..self.free.touched()).filter_map(move |slot| {
+        self.used_slots().filter_map(move |slot| {
             let is_open = || words.state(slot).load(Ordering::Acquire) == state::OPEN;
             let session = is_open().then(|| SlotView::new(words, slot).live())?;
             // It may have ended, and another begun, while it was read.
@@ -104,7 +105,7 @@ impl CounterTable {
             let is_open = words.state(*slot).load(Ordering::Acquire) == state::OPEN;
             is_open && SlotView::new(words, *slot).number() == number
         };
-        let slot = (0..self.free.touched()).find(is_it)?;
+        let slot = self.used_slots().find(is_it)?;
         let mut pages = Pages::default();
         SlotView::new(words, slot).fill_session(&mut pages);
         is_it(&slot).then_some(pages.session)
