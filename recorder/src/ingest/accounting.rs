@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use futures_util::StreamExt;
 use prost::Message;
-use schemas::vocab::{BootId, CustomerName, InvalidName, NodeName, RuleName, ServiceName};
-use schemas::wire::{Ack, BootEnd, Frame, FrameKind, PROTOCOL, RejectCode, Rows, Welcome};
+use schemas::vocab::{BootId, InvalidName, NodeName, check_name};
+use schemas::wire::{Ack, BootEnd, Frame, FrameKind, PROTOCOL, RejectCode, RowViews, Welcome};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -142,9 +142,10 @@ impl Lane<'_> {
                 (end.node, end.boot)
             }
             _ => {
-                let rows = Rows::decode(payload).map_err(|error| malformed(error.to_string()))?;
+                let mut rows = RowViews::default();
+                rows.read(payload).map_err(|error| malformed(error.to_string()))?;
                 check_names(&rows).map_err(|error| malformed(error.to_string()))?;
-                (rows.node, rows.boot)
+                (rows.node.to_owned(), rows.boot.to_owned())
             }
         };
         let node: NodeName = node.parse().map_err(|error| malformed(format!("{error}")))?;
@@ -164,24 +165,17 @@ impl Lane<'_> {
 
 /// The names in rows were names when the forwarder read its configuration; whether they still are
 /// is not left to the peer, because people and programs make paths and commands of them.
-fn check_names(rows: &Rows) -> Result<(), InvalidName> {
-    let services = rows.sessions.iter().map(|row| &row.service);
-    let services = services.chain(rows.usage.iter().map(|row| &row.service));
-    let services = services.chain(rows.denied.iter().map(|row| &row.service));
-    services
-        .chain(rows.events.iter().filter_map(|row| row.service.as_ref()))
-        .try_for_each(|name| name.parse::<ServiceName>().map(drop))?;
-    let names = rows.sessions.iter().map(|row| &row.rule);
-    let names = names.chain(rows.usage.iter().map(|row| &row.rule));
-    let names = names.chain(rows.denied.iter().filter_map(|row| row.rule.as_ref()));
-    names
-        .chain(rows.events.iter().filter_map(|row| row.rule.as_ref()))
-        .try_for_each(|name| name.parse::<RuleName>().map(drop))?;
-    let customers = rows.sessions.iter().map(|row| &row.customer);
-    let customers = customers.chain(rows.usage.iter().map(|row| &row.customer));
-    let customers = customers.chain(rows.denied.iter().map(|row| &row.customer));
-    customers
-        .chain(rows.events.iter().map(|row| &row.customer))
-        .flatten()
-        .try_for_each(|name| name.parse::<CustomerName>().map(drop))
+fn check_names(rows: &RowViews<'_>) -> Result<(), InvalidName> {
+    let services = rows.sessions.iter().map(|row| row.service);
+    let services = services.chain(rows.usage.iter().map(|row| row.service));
+    let services = services.chain(rows.denied.iter().map(|row| row.service));
+    services.chain(rows.events.iter().filter_map(|row| row.service)).try_for_each(check_name)?;
+    let rules = rows.sessions.iter().map(|row| row.rule);
+    let rules = rules.chain(rows.usage.iter().map(|row| row.rule));
+    let rules = rules.chain(rows.denied.iter().filter_map(|row| row.rule));
+    rules.chain(rows.events.iter().filter_map(|row| row.rule)).try_for_each(check_name)?;
+    let customers = rows.sessions.iter().map(|row| row.customer);
+    let customers = customers.chain(rows.usage.iter().map(|row| row.customer));
+    let customers = customers.chain(rows.denied.iter().map(|row| row.customer));
+    customers.chain(rows.events.iter().map(|row| row.customer)).flatten().try_for_each(check_name)
 }

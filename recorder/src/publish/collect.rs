@@ -1,23 +1,56 @@
-//! What a sealed segment adds to the tables: its rows without duplicates, and the new marks.
+//! What a sealed segment adds to the tables: its rows without duplicates, and the new marks. The
+//! rows stay where they lie in the segment's frames: millions of them pass here, and a string for
+//! every text would cost more than all the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::BytesMut;
 use journal::{JournalError, SegmentReader};
 use prost::Message;
 use schemas::manifest::{BootEndMark, BootMark, SpoolMark};
-use schemas::table::Capture;
+use schemas::table::CaptureView;
 use schemas::vocab::SpoolId;
-use schemas::wire::{BootEnd, Frame, FrameKind, MAX_ACCOUNTING_PAYLOAD, Received, Rows};
+use schemas::wire::{
+    BootEnd, Frame, FrameKind, FrameView, MAX_ACCOUNTING_PAYLOAD, Received, RowViews,
+};
 
 use crate::log::SealedSegment;
 use crate::manifest::Marks;
 
+/// A sealed segment in memory.
+#[derive(Debug)]
+pub(super) struct Frames(Vec<Logged>);
+
+/// A frame of the log.
+#[derive(Debug)]
+enum Logged {
+    Received(u64, Result<Received, String>),
+    Own(Frame),
+}
+
+impl Frames {
+    /// Reads a whole segment.
+    pub(super) fn read(segment: &SealedSegment) -> Result<Self, JournalError> {
+        let mut frames = Vec::new();
+        let mut reader = SegmentReader::open(&segment.path)?;
+        while let Some((frame, _)) = reader.next_frame()? {
+            frames.push(match frame.kind {
+                // The frame in it goes on sharing the memory that this one was read into.
+                FrameKind::Received => {
+                    let received = Received::decode(frame.payload);
+                    Logged::Received(frame.number, received.map_err(|error| error.to_string()))
+                }
+                _ => Logged::Own(frame),
+            });
+        }
+        Ok(Self(frames))
+    }
+}
+
 /// The rows and marks of a segment. Its size is bounded by the segment's.
 #[derive(Debug, Default)]
-pub(super) struct Collected {
+pub(super) struct Collected<'f> {
     /// Rows of all tables, in the order of the frames.
-    pub(super) rows: Rows,
+    pub(super) rows: RowViews<'f>,
     /// Spools of which the segment holds frames.
     pub(super) spools: Vec<SpoolMark>,
     /// Boots of which the segment holds rows or the end.
@@ -30,27 +63,34 @@ pub(super) struct Collected {
     pub(super) first_undecodable: Option<(u64, String)>,
 }
 
-impl Collected {
-    /// Reads a whole sealed segment on top of what `marks` say the tables have.
-    pub(super) fn read(segment: &SealedSegment, marks: &Marks) -> Result<Self, JournalError> {
+impl<'f> Collected<'f> {
+    /// Goes over a whole sealed segment on top of what `marks` say the tables have.
+    pub(super) fn of(frames: &'f Frames, marks: &Marks) -> Self {
         let mut collector = Collector {
             marks,
             spools: BTreeMap::new(),
             boots: BTreeMap::new(),
+            frame: RowViews::default(),
             collected: Self::default(),
         };
-        let mut reader = SegmentReader::open(&segment.path)?;
-        while let Some((frame, _)) = reader.next_frame()? {
-            if let Err(reason) = collector.take(&frame) {
+        for logged in &frames.0 {
+            let (number, taken) = match logged {
+                Logged::Received(number, Ok(received)) => {
+                    (*number, collector.take_received(received))
+                }
+                Logged::Received(number, Err(reason)) => (*number, Err(reason.clone())),
+                Logged::Own(frame) => (frame.number, collector.take_own(frame)),
+            };
+            if let Err(reason) = taken {
                 collector.collected.undecodable += 1;
-                collector.collected.first_undecodable.get_or_insert((frame.number, reason));
+                collector.collected.first_undecodable.get_or_insert((number, reason));
             }
         }
         let mut collected = collector.collected;
         collected.drop_repeated_captures();
         collected.spools = collector.spools.into_values().collect();
         collected.boots = collector.boots.into_values().collect();
-        Ok(collected)
+        collected
     }
 
     /// A crash between the index of a capture file and the file's name makes the next start index
@@ -59,55 +99,53 @@ impl Collected {
         let before = self.rows.captures.len();
         let mut seen = BTreeSet::new();
         self.rows.captures.retain(|row| {
-            let Capture { node, boot, session_no, extent, file, .. } = row;
-            seen.insert((node.clone(), boot.clone(), *session_no, *extent, file.clone()))
+            let CaptureView { node, boot, session_no, extent, file, .. } = row;
+            seen.insert((*node, *boot, *session_no, *extent, *file))
         });
         self.duplicates += as_u64(before - self.rows.captures.len());
     }
 }
 
-struct Collector<'m> {
+struct Collector<'m, 'f> {
     marks: &'m Marks,
     spools: BTreeMap<u64, SpoolMark>,
     boots: BTreeMap<(String, String), BootMark>,
-    collected: Collected,
+    /// The rows of one frame.
+    frame: RowViews<'f>,
+    collected: Collected<'f>,
 }
 
-impl Collector<'_> {
-    fn take(&mut self, frame: &Frame) -> Result<(), String> {
-        match frame.kind {
-            FrameKind::Received => self.take_received(&decode(frame)?),
-            FrameKind::Rows => {
-                let mut rows: Rows = decode(frame)?;
-                // Our own rows name node and boot one by one, unless they all have the same.
-                if !rows.boot.is_empty() {
-                    rows.fill_in();
-                }
-                self.append(rows);
-                Ok(())
-            }
-            other => Err(format!("{other:?} is no frame of a log")),
+impl<'f> Collector<'_, 'f> {
+    fn take_own(&mut self, frame: &'f Frame) -> Result<(), String> {
+        if frame.kind != FrameKind::Rows {
+            return Err(format!("{:?} is no frame of a log", frame.kind));
         }
+        self.frame.read(frame.message_bytes()).map_err(|error| error.to_string())?;
+        // Our own rows name node and boot one by one, unless they all have the same.
+        if !self.frame.boot.is_empty() {
+            self.frame.fill_in();
+        }
+        self.collected.rows.append(&mut self.frame);
+        Ok(())
     }
 
-    fn take_received(&mut self, received: &Received) -> Result<(), String> {
-        let mut bytes = BytesMut::from(&received.frame[..]);
-        let (frame, crc) = Frame::decode(&mut bytes, MAX_ACCOUNTING_PAYLOAD)
+    fn take_received(&mut self, received: &'f Received) -> Result<(), String> {
+        let frame = FrameView::at_front(&received.frame, MAX_ACCOUNTING_PAYLOAD)
             .map_err(|error| error.to_string())?
             .ok_or("the frame in it is cut off")?;
-        let seen_before = !self.advance_spool(received, frame.number, crc);
+        let seen_before = !self.advance_spool(received, frame.number, frame.crc());
         match frame.kind {
             FrameKind::Rows => {
-                let mut rows: Rows = decode(&frame)?;
+                self.frame.read(frame.message).map_err(|error| error.to_string())?;
                 if seen_before {
-                    self.collected.duplicates += as_u64(rows.len());
+                    self.collected.duplicates += as_u64(self.frame.len());
                     return Ok(());
                 }
-                self.drop_duplicates(&mut rows);
-                rows.fill_in();
-                self.append(rows);
+                self.drop_duplicates();
+                self.frame.fill_in();
+                self.collected.rows.append(&mut self.frame);
             }
-            FrameKind::BootEnd => self.end_boot(&decode(&frame)?),
+            FrameKind::BootEnd => self.end_boot(frame.message)?,
             // A kind of a newer forwarder that we may skip: a critical one did not decode.
             FrameKind::Unknown(_) => {}
             other => return Err(format!("a frame of kind {other:?} has no place in a spool")),
@@ -129,31 +167,27 @@ impl Collector<'_> {
     }
 
     /// Leaves out the rows that the tables have, whatever spool they came by.
-    fn drop_duplicates(&mut self, rows: &mut Rows) {
-        let Some(newest) = rows.seqs().max() else { return };
-        let before = rows.len();
-        let mark = self.boot(&rows.node, &rows.boot);
+    fn drop_duplicates(&mut self) {
+        let Some(newest) = self.frame.newest_seq() else { return };
+        let before = self.frame.len();
+        let mark = self.boot(self.frame.node, self.frame.boot);
         let held = mark.last_seq;
         mark.last_seq = held.max(newest);
-        let is_new = |seq: Option<i64>| seq.is_none_or(|seq| seq > held);
-        rows.sessions.retain(|row| is_new(row.seq));
-        rows.usage.retain(|row| is_new(row.seq));
-        rows.slots.retain(|row| is_new(row.seq));
-        rows.denied.retain(|row| is_new(row.seq));
-        rows.events.retain(|row| is_new(row.seq));
-        self.collected.duplicates += as_u64(before - rows.len());
+        self.frame.drop_through(held);
+        self.collected.duplicates += as_u64(before - self.frame.len());
     }
 
-    fn end_boot(&mut self, end: &BootEnd) {
-        let mark = self.boot(&end.node, &end.boot);
+    fn end_boot(&mut self, message: &[u8]) -> Result<(), String> {
+        let end = BootEnd::decode(message).map_err(|error| error.to_string())?;
         // Found twice it counts once.
-        mark.end.get_or_insert(BootEndMark {
+        self.boot(&end.node, &end.boot).end.get_or_insert(BootEndMark {
             last_seq: end.last_seq,
             last_session_no: end.last_session_no,
             unopened: end.unopened,
             exact: end.exact,
             ended_at: end.ended_at,
         });
+        Ok(())
     }
 
     fn boot(&mut self, node: &str, boot: &str) -> &mut BootMark {
@@ -163,20 +197,6 @@ impl Collector<'_> {
         let known = self.marks.boot(node, boot);
         self.boots.entry(key).or_insert_with(|| known.cloned().unwrap_or_else(new))
     }
-
-    fn append(&mut self, rows: Rows) {
-        let all = &mut self.collected.rows;
-        all.sessions.extend(rows.sessions);
-        all.usage.extend(rows.usage);
-        all.slots.extend(rows.slots);
-        all.denied.extend(rows.denied);
-        all.events.extend(rows.events);
-        all.captures.extend(rows.captures);
-    }
-}
-
-fn decode<M: Message + Default>(frame: &Frame) -> Result<M, String> {
-    M::decode(frame.message_bytes()).map_err(|error| error.to_string())
 }
 
 fn as_u64(count: usize) -> u64 {

@@ -22,6 +22,7 @@ pub(crate) const SEGMENT: &str = "weir.segment";
 
 const ROWS_PER_GROUP: usize = 122_880;
 const ZSTD_LEVEL: i32 = 3;
+const DAY_US: i64 = 86_400_000_000;
 /// Columns without a dictionary: nearly every value is another one, near the last.
 const DELTA_ENCODED: [&str; 4] = ["session_no", "seq", "first_seq", "last_seq"];
 
@@ -65,6 +66,12 @@ fn sorting_columns(table: &Table) -> Vec<SortingColumn> {
     indexes
         .map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: true })
         .collect()
+}
+
+/// The number of a time's UTC day. All times beyond the calendar share its first or last, as they
+/// share their [`date`].
+pub(crate) fn day(time_us: i64) -> i64 {
+    time_us.clamp(0, jiff::Timestamp::MAX.as_microsecond()).div_euclid(DAY_US)
 }
 
 /// The UTC day of a time. A time beyond the calendar counts to its first or last day.

@@ -30,7 +30,7 @@ use journal::JournalError;
 use parquet::errors::ParquetError;
 use schemas::manifest::Delta;
 
-use self::collect::Collected;
+use self::collect::{Collected, Frames};
 use crate::data_dir::{self, ACCOUNTING, Group};
 use crate::log::SealedSegment;
 use crate::manifest::{Manifest, ManifestError};
@@ -186,7 +186,8 @@ impl Publisher {
         if segment.last_frame <= self.manifest.marks().log_through() {
             return Ok(Published::default());
         }
-        let collected = Collected::read(segment, self.manifest.marks())?;
+        let frames = Frames::read(segment)?;
+        let collected = Collected::of(&frames, self.manifest.marks());
         keep_suspect(segment, &collected)?;
         let (published, delta) = self.write_parts(segment, collected, after)?;
         let paths: Vec<String> = delta.add.iter().map(|part| part.path.clone()).collect();
@@ -205,7 +206,7 @@ impl Publisher {
     fn write_parts(
         &self,
         segment: &SealedSegment,
-        collected: Collected,
+        collected: Collected<'_>,
         after: &mut impl FnMut(Step) -> Result<(), PublishError>,
     ) -> Result<(Published, Delta), PublishError> {
         let mut published = Published {
@@ -220,7 +221,7 @@ impl Publisher {
             last_frame: segment.last_frame,
         };
         let mut add = Vec::new();
-        writer.write_tables(collected.rows, |part| {
+        writer.write_tables(&collected.rows, |part| {
             add.push(part);
             after(Step::PartWritten)
         })?;
@@ -266,7 +267,7 @@ impl Publisher {
 
 /// Gives a segment of which a frame is left out a second name, which outlasts its removal from the
 /// log. Says so once, however often the publication is tried.
-fn keep_suspect(segment: &SealedSegment, collected: &Collected) -> Result<(), PublishError> {
+fn keep_suspect(segment: &SealedSegment, collected: &Collected<'_>) -> Result<(), PublishError> {
     let Some((frame, reason)) = &collected.first_undecodable else { return Ok(()) };
     let mut kept = segment.path.clone().into_os_string();
     kept.push(SUSPECT);

@@ -1,4 +1,7 @@
 //! The Parquet files of one segment: their rows and names.
+//!
+//! Rows are wide, so they are sorted by reference and turned into columns a block at a time: a block
+//! stays in the processor's cache while its columns are made.
 
 use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
@@ -7,16 +10,24 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use schemas::manifest::Part;
-use schemas::table::{Capture, Denied, Event, Session, Slot, Table, Usage};
-use schemas::wire::Rows;
+use schemas::table::{
+    Capture, CaptureView, Denied, DeniedView, Event, EventView, Session, SessionView, Slot,
+    SlotView, Table, Usage, UsageView,
+};
+use schemas::wire::RowViews;
 
-use super::format::{self, Hashing, date};
+use super::format::{self, Hashing, date, day};
 use super::{PublishError, UNCOMMITTED};
 use crate::data_dir::{self, ACCOUNTING, Group};
+
+/// Rows that are turned into columns together.
+const ROWS_PER_BLOCK: usize = 1024;
 
 /// A row as its part needs it.
 trait PartRow: Sized {
@@ -25,14 +36,14 @@ trait PartRow: Sized {
     fn time(&self) -> i64;
     /// The order of the rows in a part.
     fn order(&self, other: &Self) -> Ordering;
-    fn to_batch(rows: &[Self]) -> Result<RecordBatch, ArrowError>;
+    fn to_batch(rows: &[&Self], schema: SchemaRef) -> Result<RecordBatch, ArrowError>;
 }
 
 /// `row by time, then columns`: the order is by node and boot after the partition time, as
 /// [`format::order`] tells it to those who have no rows but columns.
 macro_rules! part_row {
-    ($($row:ident by $time:ident, $($then:ident)+;)+) => {$(
-        impl PartRow for $row {
+    ($($view:ident of $row:ident by $time:ident, $($then:ident)+;)+) => {$(
+        impl PartRow for $view<'_> {
             const TABLE: &'static Table = $row::TABLE;
 
             fn time(&self) -> i64 {
@@ -40,24 +51,24 @@ macro_rules! part_row {
             }
 
             fn order(&self, other: &Self) -> Ordering {
-                (self.$time, &self.node, &self.boot, $(self.$then),+)
-                    .cmp(&(other.$time, &other.node, &other.boot, $(other.$then),+))
+                (self.$time, self.node, self.boot, $(self.$then),+)
+                    .cmp(&(other.$time, other.node, other.boot, $(other.$then),+))
             }
 
-            fn to_batch(rows: &[Self]) -> Result<RecordBatch, ArrowError> {
-                $row::to_batch(rows)
+            fn to_batch(rows: &[&Self], schema: SchemaRef) -> Result<RecordBatch, ArrowError> {
+                Self::to_batch(rows, schema)
             }
         }
     )+};
 }
 
 part_row! {
-    Session by ts_end, session_no;
-    Usage by slot_start, session_no interval_seq;
-    Slot by slot_start, clock_pass;
-    Denied by ts_last, seq;
-    Capture by ts_first, session_no extent;
-    Event by ts, seq;
+    SessionView of Session by ts_end, session_no;
+    UsageView of Usage by slot_start, session_no interval_seq;
+    SlotView of Slot by slot_start, clock_pass;
+    DeniedView of Denied by ts_last, seq;
+    CaptureView of Capture by ts_first, session_no extent;
+    EventView of Event by ts, seq;
 }
 
 /// Writes the parts of one segment.
@@ -73,31 +84,34 @@ impl Writer<'_> {
     /// of each.
     pub(super) fn write_tables(
         &self,
-        rows: Rows,
+        rows: &RowViews<'_>,
         mut made: impl FnMut(Part) -> Result<(), PublishError>,
     ) -> Result<(), PublishError> {
-        self.write_table(rows.sessions, &mut made)?;
-        self.write_table(rows.usage, &mut made)?;
-        self.write_table(rows.slots, &mut made)?;
-        self.write_table(rows.denied, &mut made)?;
-        self.write_table(rows.captures, &mut made)?;
-        self.write_table(rows.events, &mut made)
+        self.write_table(&rows.sessions, &mut made)?;
+        self.write_table(&rows.usage, &mut made)?;
+        self.write_table(&rows.slots, &mut made)?;
+        self.write_table(&rows.denied, &mut made)?;
+        self.write_table(&rows.captures, &mut made)?;
+        self.write_table(&rows.events, &mut made)
     }
 
     fn write_table<R: PartRow>(
         &self,
-        mut rows: Vec<R>,
+        rows: &[R],
         made: &mut impl FnMut(Part) -> Result<(), PublishError>,
     ) -> Result<(), PublishError> {
-        rows.sort_by(R::order);
-        for day in rows.chunk_by(|a, b| date(a.time()) == date(b.time())) {
+        // The time beside the reference decides nearly always, and saves a look at the row.
+        let mut timed: Vec<(i64, &R)> = rows.iter().map(|row| (row.time(), row)).collect();
+        timed.sort_by(|(a_time, a), (b_time, b)| a_time.cmp(b_time).then_with(|| a.order(b)));
+        let sorted: Vec<&R> = timed.into_iter().map(|(_, row)| row).collect();
+        for day in sorted.chunk_by(|a, b| day(a.time()) == day(b.time())) {
             made(self.write_part(day)?)?;
         }
         Ok(())
     }
 
     /// Writes rows of one day, sorted; there must be one at least.
-    fn write_part<R: PartRow>(&self, rows: &[R]) -> Result<Part, PublishError> {
+    fn write_part<R: PartRow>(&self, rows: &[&R]) -> Result<Part, PublishError> {
         let (min_time_us, max_time_us) = (rows[0].time(), rows[rows.len() - 1].time());
         let table = R::TABLE.name;
         let path = format!(
@@ -115,11 +129,16 @@ impl Writer<'_> {
         let sink = Hashing::new(create_file(&file).map_err(create)?);
         let segment = format!("{}-{}", self.first_frame, self.last_frame);
         let made_from = vec![KeyValue::new(format::SEGMENT.to_owned(), segment)];
-        let properties = format::properties(R::TABLE, made_from);
-        let batch = R::to_batch(rows).map_err(|error| failed(error.into()))?;
-        let mut writer =
-            ArrowWriter::try_new(sink, batch.schema(), Some(properties)).map_err(failed)?;
-        writer.write(&batch).map_err(failed)?;
+        let (schema, properties) = (R::TABLE.schema(), format::properties(R::TABLE, made_from));
+        let writer = ArrowWriter::try_new(sink, SchemaRef::clone(&schema), Some(properties));
+        let mut writer = writer.map_err(failed)?;
+        for block in rows.chunks(ROWS_PER_BLOCK) {
+            let batch = R::to_batch(block, SchemaRef::clone(&schema));
+            batch
+                .map_err(ParquetError::from)
+                .and_then(|batch| writer.write(&batch))
+                .map_err(failed)?;
+        }
         let sink = writer.into_inner().map_err(failed)?;
         let sync = || {
             self.group.admit_file(&file)?;

@@ -106,8 +106,8 @@ impl fmt::Display for Table {
     }
 }
 
-/// Declares a table: its row type (which is the wire message), its columns, and with the `arrow`
-/// feature the conversion to a record batch. A column reads
+/// Declares a table: its row type (which is the wire message), its view, its columns, and with the
+/// `arrow` feature the conversion to a record batch. A column reads
 /// `/// meaning` `NUMBER name: Type ["unit"],` with the protobuf field number first.
 macro_rules! table {
     (
@@ -117,6 +117,7 @@ macro_rules! table {
     ) => {
         $crate::table::column::row!([$(#[doc = $doc])+] $row {} $($columns)+);
         $crate::table::column::describe!([$($doc)+] $row $name $time $($columns)+);
+        $crate::table::view::view!($row $($columns)+);
         #[cfg(feature = "arrow")]
         $crate::table::batch::batch!($row $($columns)+);
     };

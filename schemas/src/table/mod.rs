@@ -18,14 +18,15 @@ mod events;
 mod sessions;
 mod slots;
 mod usage;
+mod view;
 
-pub use captures::Capture;
+pub use captures::{Capture, View as CaptureView};
 pub use column::{Column, ColumnType, Table};
-pub use denied::Denied;
-pub use events::Event;
-pub use sessions::Session;
-pub use slots::Slot;
-pub use usage::Usage;
+pub use denied::{Denied, View as DeniedView};
+pub use events::{Event, View as EventView};
+pub use sessions::{Session, View as SessionView};
+pub use slots::{Slot, View as SlotView};
+pub use usage::{Usage, View as UsageView};
 
 /// The version of all tables together, written as `weir.schema` into every Parquet footer. The
 /// part before the point changes when an old reader would misread, which additions never do.

@@ -18,7 +18,11 @@ pub struct InvalidName {
     text: String,
 }
 
-fn check(text: &str) -> Result<(), InvalidName> {
+/// Whether a text is a name, of whatever.
+///
+/// # Errors
+/// It is none.
+pub fn check_name(text: &str) -> Result<(), InvalidName> {
     let mut bytes = text.bytes();
     let good = bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
@@ -43,7 +47,7 @@ macro_rules! name {
             type Err = InvalidName;
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
-                check(text).map(|()| Self(text.to_owned()))
+                check_name(text).map(|()| Self(text.to_owned()))
             }
         }
 

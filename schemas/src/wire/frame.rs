@@ -335,6 +335,11 @@ impl<'a> FrameView<'a> {
     pub fn encoded_len(&self) -> usize {
         HEADER_LEN + self.message.len() + self.trailing.len()
     }
+
+    /// The CRC that it carries.
+    pub fn crc(&self) -> u32 {
+        self.crc
+    }
 }
 
 fn checksum(header: &[u8], checked: &[u8]) -> u32 {
