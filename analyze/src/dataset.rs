@@ -1,28 +1,27 @@
 //! A data directory: its format, and the parts that its manifest names.
 //!
-//! The manifest is read without a lock while a recorder may be committing. Parts are found under
-//! their final name or, while a commit renames them, with `.new` behind it. Nothing here looks into
-//! a part.
+//! The manifest is read without a lock while a recorder may be committing. A part is found under its
+//! name; with `.new` behind it, while a commit renames it; or below `replaced/`, where it stays for
+//! an hour after a later version has put another in its place. Nothing here looks into a part.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use schemas::manifest::{BootMark, DATA_FORMAT, Delta, Format, Part};
+use schemas::manifest::{BootMark, DATA_FORMAT, Format, Part};
 
 use crate::failure::Failure;
+use crate::manifest::{self, State};
 
-/// How often the manifest is listed again when a version seems to be missing: a listing that runs
-/// beside a commit may skip a file that was there all along.
-const LISTINGS: usize = 3;
+/// Where the recorder keeps what a later version has replaced.
+const REPLACED: &str = "replaced";
 
 /// One state of the tables: the parts of all versions up to the newest.
 #[derive(Debug)]
 pub struct Dataset {
     root: PathBuf,
     parts: Vec<Part>,
-    boots: BTreeMap<(String, String), BootMark>,
+    state: State,
 }
 
 impl Dataset {
@@ -33,30 +32,21 @@ impl Dataset {
     /// than this binary, 74 when the manifest is damaged.
     pub fn open(root: &Path) -> Result<Self, Failure> {
         check_format(root)?;
-        let mut dataset = Self { root: root.to_owned(), parts: Vec::new(), boots: BTreeMap::new() };
-        for path in versions(&root.join("manifest"))? {
-            let delta = read_delta(&path)?;
-            dataset.apply(delta, &path)?;
+        let mut state = manifest::read(&Self::manifest(root))?;
+        let parts: Vec<Part> = std::mem::take(&mut state.parts).into_values().collect();
+        if let Some(part) = parts.iter().find(|part| !is_below(&part.path)) {
+            return Err(Failure::Io(format!(
+                "the manifest in {} names the part {:?}, which is not below the data directory; it is damaged",
+                root.display(),
+                part.path
+            )));
         }
-        Ok(dataset)
+        Ok(Self { root: root.to_owned(), parts, state })
     }
 
-    fn apply(&mut self, delta: Delta, manifest: &Path) -> Result<(), Failure> {
-        self.parts.retain(|part| !delta.remove.contains(&part.path));
-        for part in delta.add {
-            if !is_below(&part.path) {
-                return Err(Failure::Io(format!(
-                    "{} names the part {:?}, which is not below the data directory; the manifest is damaged",
-                    manifest.display(),
-                    part.path
-                )));
-            }
-            self.parts.push(part);
-        }
-        for mark in delta.boots {
-            self.boots.insert((mark.node.clone(), mark.boot.clone()), mark);
-        }
-        Ok(())
+    /// Where the manifest of the data directory `root` lies.
+    pub fn manifest(root: &Path) -> PathBuf {
+        root.join("manifest")
     }
 
     /// The data directory.
@@ -71,7 +61,18 @@ impl Dataset {
 
     /// How far each boot is in the tables.
     pub fn boots(&self) -> impl Iterator<Item = &BootMark> {
-        self.boots.values()
+        self.state.boots.values()
+    }
+
+    /// The version of the manifest; 0: nothing was ever committed.
+    pub fn version(&self) -> u64 {
+        self.state.version
+    }
+
+    /// The time before which retention may have deleted rows of a table, in microseconds since 1970
+    /// UTC; `None`: it never did.
+    pub fn retired(&self, table: &str) -> Option<i64> {
+        self.state.retired.get(table).copied()
     }
 
     /// The same tables without the parts that `damaged` names.
@@ -85,8 +86,9 @@ impl Dataset {
     pub fn locate(&self, part: &Part) -> Option<PathBuf> {
         let path = self.root.join(&part.path);
         let fresh = self.root.join(format!("{}.new", part.path));
-        // The final name is asked again last: the rename may fall between the first two questions.
-        [&path, &fresh, &path].into_iter().find(|path| path.is_file()).cloned()
+        let replaced = self.root.join(REPLACED).join(&part.path);
+        // The final name is asked again: the rename may fall between the first two questions.
+        [&path, &fresh, &path, &replaced].into_iter().find(|path| path.is_file()).cloned()
     }
 
     /// The path of a file named by a table, such as a capture; `None` when the name leads out of
@@ -129,55 +131,4 @@ fn check_format(root: &Path) -> Result<(), Failure> {
         )));
     }
     Ok(())
-}
-
-/// The manifest's files in the order of their versions, which are 1, 2, 3… without gap.
-fn versions(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut gap = (0, 0);
-    for _ in 0..LISTINGS {
-        let found = list(dir)?;
-        let mut numbered = (1..).zip(found.keys().copied());
-        match numbered.find(|(expected, version)| expected != version) {
-            None => return Ok(found.into_values().collect()),
-            Some(missing_and_next) => gap = missing_and_next,
-        }
-    }
-    let (missing, next) = gap;
-    Err(Failure::Io(format!(
-        "the manifest in {} goes from version {} to {next}: {missing:020}.json is missing; restore it from a backup",
-        dir.display(),
-        missing - 1
-    )))
-}
-
-fn list(dir: &Path) -> Result<BTreeMap<u64, PathBuf>, Failure> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        entries => entries.map_err(|error| Failure::file("list", dir, &error))?,
-    };
-    let mut found = BTreeMap::new();
-    for entry in entries {
-        let path = entry.map_err(|error| Failure::file("list", dir, &error))?.path();
-        let version = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.strip_suffix(".json"))
-            .filter(|stem| stem.len() == 20)
-            .and_then(|stem| stem.parse().ok());
-        // Other names are commits being written.
-        if let Some(version) = version {
-            found.insert(version, path);
-        }
-    }
-    Ok(found)
-}
-
-fn read_delta(path: &Path) -> Result<Delta, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| Failure::file("read", path, &error))?;
-    serde_json::from_str(&text).map_err(|error| {
-        Failure::Io(format!(
-            "cannot understand {}: {error}; the manifest is damaged, restore the file from a backup",
-            path.display()
-        ))
-    })
 }

@@ -13,6 +13,7 @@ pub mod coverage;
 pub mod database;
 pub mod dataset;
 pub mod failure;
+pub mod manifest;
 pub mod network;
 pub mod pcap;
 pub mod period;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use e2e_tests::process::{finished, output};
+use schemas::manifest::checkpoint_file;
 
 use crate::support::account::Account;
 use crate::support::{Data, Run, analyze};
@@ -98,6 +99,21 @@ fn a_newer_format_exits_78() {
 }
 
 #[test]
+fn a_manifest_of_a_newer_format_exits_78() {
+    let data = Data::with(&Account::whole());
+    let path = data.path().join("manifest").join(checkpoint_file(1));
+    let mut text = br#"{"format":2,"version":1,"all":"different""#.to_vec();
+    let check = crc32c::crc32c(&text);
+    text.extend_from_slice(format!(",\"check\":\"{check:08x}\"}}\n").as_bytes());
+    fs::write(&path, text).unwrap();
+    for command in ["usage", "verify"] {
+        let run = data.analyze(&[command]);
+        refused(&run, 78, "has format 2, written by a newer version of Weir");
+        assert!(run.stderr.contains(path.to_str().unwrap()), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn a_directory_without_permission_exits_77() {
     let data = Data::with(&Account::whole());
     let path = data.path().join("manifest");
@@ -120,7 +136,7 @@ fn a_damaged_manifest_exits_74_and_is_named() {
     fs::write(&second, "{").unwrap();
     refused(&data.analyze(&["usage"]), 74, "00000000000000000002.json: EOF while parsing");
     fs::remove_file(&second).unwrap();
-    refused(&data.analyze(&["usage"]), 74, "00000000000000000002.json is missing");
+    refused(&data.analyze(&["usage"]), 74, "version 2 of the manifest");
     fs::write(&second, r#"{"version":2,"log_through":0,"add":[{"table":"usage","path":"../x","rows":1,"bytes":1,"min_time_us":0,"max_time_us":0,"sha256":""}]}"#).unwrap();
     refused(&data.analyze(&["usage"]), 74, "not below the data directory");
 }

@@ -80,7 +80,7 @@ impl Data {
 
     pub(crate) fn manifest(&self, delta: &Delta) {
         let path = self.path().join(format!("manifest/{:020}.json", delta.version));
-        fs::write(path, serde_json::to_string(delta).unwrap()).unwrap();
+        fs::write(path, delta.encode()).unwrap();
     }
 
     fn part(&self, table: &str, partition_time: &str, batch: &RecordBatch) -> Part {
