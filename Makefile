@@ -14,7 +14,7 @@ DEBUG      := $(TARGET_DIR)/debug
 # Read when a recipe runs, after `duckdb` has written it.
 FEATURES    = $$(<target/duckdb/features)
 
-.PHONY: help demo test lint build bench bench-micro install install-files clean duckdb test-tools
+.PHONY: help demo test lint build bench bench-micro torture install install-files clean duckdb test-tools
 .DEFAULT_GOAL := help
 
 help: ## Says what there is to type
@@ -42,6 +42,10 @@ build: duckdb ## Builds release binaries in target/release
 
 bench: build ## Compares Weir with HAProxy, nginx and realm (7 minutes, as root)
 	@$(RELEASE)/bench
+
+torture: duckdb ## Kills it again and again under load, then audits the account (SECONDS=60 SEED=)
+	$(CARGO) build --workspace $(FEATURES)
+	@$(DEBUG)/torture --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 bench-micro: duckdb ## Measures rules, rows, frames and the account's share, without a network
 	$(CARGO) bench --workspace --bench '*' $(FEATURES)

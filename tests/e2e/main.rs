@@ -16,4 +16,5 @@ mod migration;
 mod reload;
 mod rows;
 mod tcp;
+mod torture;
 mod udp;
