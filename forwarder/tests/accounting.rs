@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use forwarder::accounting::{Account, JournalThread, start};
 use forwarder::clock::Clock;
 use forwarder_core::accounting::{Denial, Ending, OpenSession, Opening};
-use forwarder_core::config::{Config, Environment};
+use forwarder_core::config::{Config, Environment, WhenFull};
 use journal::Entry;
 use prost::Message;
 use schemas::table::Event;
@@ -116,7 +116,9 @@ async fn an_orderly_boot_is_in_the_spool_with_its_end_and_without_its_table() {
 async fn a_full_table_refuses_and_a_flood_of_refusals_is_two_rows() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::start();
-    let (account, thread) = start(&config(dir.path()), clock).unwrap();
+    let mut config = config(dir.path());
+    config.recorder.when_full = WhenFull::RefuseNew;
+    let (account, thread) = start(&config, clock).unwrap();
     let sessions: Vec<_> = (0..64).map(|_| open(&account, clock)).collect();
     let opening = Opening {
         service: 0,
@@ -155,6 +157,38 @@ async fn a_full_table_refuses_and_a_flood_of_refusals_is_two_rows() {
     let ends: Vec<_> =
         frames.iter().flat_map(|f| &f.sessions).map(|r| r.end_reason.as_str()).collect();
     assert_eq!(ends, ["internal"; 64]);
+}
+
+#[tokio::test]
+async fn sessions_beyond_a_full_table_are_one_account_that_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::start();
+    let (account, mut thread) = start(&config(dir.path()), clock).unwrap();
+    let own: Vec<_> = (0..60).map(|_| open(&account, clock)).collect();
+    assert!(own.iter().all(|session| !session.is_shared()));
+    let shared: Vec<_> = (0..10).map(|_| open(&account, clock)).collect();
+    assert!(shared.iter().all(|session| session.is_shared() && session.number() == 61));
+    for (nth, session) in (1..).zip(&shared) {
+        session.received(Direction::Up, nth, clock.wall(clock.now()));
+        session.delivered(Direction::Up, nth);
+        assert_eq!(session.traffic().up.bytes, nth, "its own part");
+    }
+    own.into_iter().chain(shared).for_each(|session| session.end(ending(clock)));
+    assert!(thread.finish().await);
+    thread.close();
+
+    let (frames, ends) = spooled(dir.path());
+    let sessions: Vec<_> = frames.iter().flat_map(|f| &f.sessions).collect();
+    assert_eq!((sessions.len(), ends[0].last_session_no), (61, 61));
+    let many = sessions.iter().find(|row| row.session_no == 61).unwrap();
+    assert_eq!((many.bytes_up, many.quality, many.end_reason.as_str()), (55, 3, "drained"));
+    assert_eq!(many.attributes.as_deref(), Some(r#"{"overflow_sessions":10}"#));
+    assert_eq!((many.client_ip.as_str(), many.target_ip.as_deref()), ("::", None));
+    assert!(sessions.iter().all(|row| row.session_no == 61 || row.attributes.is_none()));
+    let told: Vec<_> =
+        frames.iter().flat_map(|f| &f.events).filter(|event| event.kind == "table_full").collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].session_no, told[0].threshold), (Some(61), Some(64.0)));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The account's shell: the counter table on tmpfs, the spool on disk, and the journal thread
 //! between them. What a row is and when it is made is decided in `forwarder_core::accounting`.
 
+mod alarm;
 mod spool;
 mod start;
 mod tables;
@@ -84,7 +85,8 @@ impl Account {
         self.shared.table.name_id(name)
     }
 
-    /// Gives a session its number and its slot.
+    /// Gives a session its number and its slot; with a full table, unless `refuse-new` is
+    /// configured, a part of a slot that it shares.
     ///
     /// # Errors
     /// No account can be kept: refuse the client and report a [`Denial`] with the reason given.

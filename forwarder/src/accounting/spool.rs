@@ -30,6 +30,16 @@ pub(super) enum SpoolError {
     Journal(#[from] JournalError),
 }
 
+impl SpoolError {
+    /// Whether more room would help.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Journal(error) => error.is_full(),
+        }
+    }
+}
+
 /// A journal with a bound.
 #[derive(Debug)]
 pub(super) struct BoundedSpool {

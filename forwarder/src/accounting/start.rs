@@ -8,7 +8,7 @@ use forwarder_core::accounting::{
     CounterTable, Geometry, Header, Ledger, MAX_SPOOL_PATH_BYTES, Recovered, SpoolHistory,
     TableError,
 };
-use forwarder_core::config::Config;
+use forwarder_core::config::{Config, WhenFull};
 use journal::{Entry, Journal, JournalError, Settings};
 use prost::Message;
 use schemas::table::Event;
@@ -83,7 +83,7 @@ pub fn start(config: &Config, clock: Clock) -> Result<(Account, JournalThread), 
     let journal = open_spool(&config.recorder.spool)?;
     let spool_path = canonical(&config.recorder.spool)?;
     let mut spool = BoundedSpool::new(journal, u64::MAX);
-    let (recovered, own) = match TableDir::open(Path::new(&spool_path)) {
+    let (closed, own) = match TableDir::open(Path::new(&spool_path)) {
         Ok(tables) => (close_earlier(config, &mut spool, &tables)?, Ok(tables)),
         Err(error) => {
             let history = read_history(&spool.journal)?;
@@ -112,11 +112,15 @@ pub fn start(config: &Config, clock: Clock) -> Result<(Account, JournalThread), 
         spool_path,
         kernel_boot: kernel_boot(),
     };
-    let table: &'static CounterTable =
-        Box::leak(Box::new(CounterTable::create(words, geometry, &header)?));
+    let mut table = CounterTable::create(words, geometry, &header)?;
+    if config.recorder.when_full == WhenFull::KeepForwarding {
+        table = table.with_overflow();
+    }
+    let table: &'static CounterTable = Box::leak(Box::new(table));
     let account = Account::new(boot, table, config.recorder.when_full);
-    first_events(&account, now, config, &recovered, no_tmpfs.as_ref());
-    let thread = JournalThread::spawn(account.clone(), table, table_file, spool, clock)?;
+    first_events(&account, now, config, &closed.recovered, no_tmpfs.as_ref());
+    let since = closed.nothing_ran_since;
+    let thread = JournalThread::spawn(account.clone(), table, table_file, spool, clock, since)?;
     Ok((account, thread))
 }
 
@@ -178,7 +182,7 @@ fn close_earlier(
     config: &Config,
     spool: &mut BoundedSpool,
     tables: &TableDir,
-) -> Result<Vec<Recovery>, StartError> {
+) -> Result<Closed, StartError> {
     remove_orphans().unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot look for counter tables of spools that are gone");
     });
@@ -208,9 +212,10 @@ fn close_earlier(
     }
     let mut history = read_history(&spool.journal)?;
     unusable.iter().for_each(|table| history.table(&table.header));
-    recovered.extend(close_lost(config, spool, history)?);
+    let lost = close_lost(config, spool, history)?;
+    recovered.extend(lost.recovered);
     unusable.into_iter().try_for_each(remove)?;
-    Ok(recovered)
+    Ok(Closed { recovered, ..lost })
 }
 
 /// Ends the boots that have neither an end nor a table.
@@ -218,10 +223,21 @@ fn close_lost(
     config: &Config,
     spool: &mut BoundedSpool,
     mut history: SpoolHistory,
-) -> Result<Vec<Recovery>, StartError> {
+) -> Result<Closed, StartError> {
     let lost = history.end_lost_boots(config.node.as_str(), spool).map_err(failed)?;
     spool.sync()?;
-    Ok(lost.into_iter().map(Recovery::Lost).collect())
+    Ok(Closed {
+        recovered: lost.into_iter().map(Recovery::Lost).collect(),
+        nothing_ran_since: history.nothing_ran_since(),
+    })
+}
+
+/// The accounts of earlier boots, closed.
+#[derive(Debug)]
+struct Closed {
+    recovered: Vec<Recovery>,
+    /// Up to when they tell what moved. `None`: not known.
+    nothing_ran_since: Option<Timestamp>,
 }
 
 fn remove(table: DeadTable) -> Result<(), StartError> {

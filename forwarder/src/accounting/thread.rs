@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forwarder_core::accounting::{CounterTable, Ledger, Moment};
+use forwarder_core::accounting::{CounterTable, Ledger, Moment, Spool as _, SpoolLevel};
 use schemas::table::Event;
-use schemas::vocab::{Severity, SpoolId};
+use schemas::vocab::{Severity, SpoolId, Timestamp};
 use tokio::sync::watch;
 
 use super::Account;
+use super::alarm::Alarm;
 use super::spool::{BoundedSpool, SpoolError};
 use super::start::StartError;
 use crate::clock::Clock;
@@ -51,12 +52,18 @@ pub struct SpoolState {
     pub acknowledged: AtomicU64,
     bytes: AtomicU64,
     oldest_frame: AtomicU64,
+    level: AtomicU64,
 }
 
 impl SpoolState {
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How full it is: 0 it takes every row, 1 it takes no interim rows any more, 2 it takes none.
+    pub fn level(&self) -> u64 {
+        self.level.load(Ordering::Relaxed)
     }
 
     /// The oldest frame on disk; one above the newest when there is none.
@@ -98,6 +105,7 @@ impl JournalThread {
         own_table: Option<OwnTable>,
         mut spool: BoundedSpool,
         clock: Clock,
+        nothing_ran_since: Option<Timestamp>,
     ) -> Result<Self, StartError> {
         let spawn_error = |source| StartError::Io { action: "start the journal thread", source };
         let durable = spool.sync()?;
@@ -112,6 +120,7 @@ impl JournalThread {
             acknowledged: AtomicU64::new(0),
             bytes: AtomicU64::new(spool.journal.bytes()),
             oldest_frame: AtomicU64::new(spool.journal.first_frame()),
+            level: AtomicU64::new(0),
         });
         let started = Instant::now();
         let mut journalist = Journalist {
@@ -122,12 +131,14 @@ impl JournalThread {
             started,
             state: Arc::clone(&state),
             durable: durable_tx,
-            trouble: None,
+            alarm: Alarm::default(),
             retry_at: started,
             removed_through: 0,
             synced_at: None,
         };
-        let ledger = Ledger::begin(table, journalist.moment())?;
+        let mut ledger = Ledger::begin(table, journalist.moment())?;
+        ledger.trust_clock_from(built_at());
+        nothing_ran_since.into_iter().for_each(|time| ledger.nothing_ran_since(time));
         let thread = thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || journalist.run(ledger, &stage_rx, &finished_tx))
@@ -173,8 +184,7 @@ struct Journalist {
     started: Instant,
     state: Arc<SpoolState>,
     durable: watch::Sender<u64>,
-    /// Since when, and why, nothing can be written.
-    trouble: Option<Instant>,
+    alarm: Alarm,
     retry_at: Instant,
     removed_through: u64,
     synced_at: Option<Instant>,
@@ -218,10 +228,11 @@ impl Journalist {
 
     fn poll(&mut self, ledger: &mut Ledger<'_>) {
         self.take_reports(ledger);
-        if self.trouble.is_some() && self.clock.now() < self.retry_at {
+        let in_trouble = self.alarm.is_in_trouble();
+        if in_trouble && self.clock.now() < self.retry_at {
             return;
         }
-        if self.trouble.is_some() {
+        if in_trouble {
             self.make_room();
         }
         let moment = self.moment();
@@ -229,14 +240,15 @@ impl Journalist {
         // In trouble everything has to become durable: only then is it sent, and gives room.
         let synced = if polled.is_ok() { self.sync_in_turn() } else { self.sync() };
         self.state.bytes.store(self.spool.journal.bytes(), Ordering::Relaxed);
-        self.judge(polled.and(synced), ledger);
+        self.judge(&polled.and(synced), ledger);
     }
 
     fn finish(&mut self, ledger: &mut Ledger<'_>) -> bool {
         self.take_reports(ledger);
-        if self.trouble.is_some() {
+        if self.alarm.is_in_trouble() {
             self.make_room();
         }
+        ledger.close_overflow();
         let moment = self.moment();
         let polled = ledger.poll(moment, &mut self.spool);
         let (left, _) = self.account.table_use();
@@ -286,8 +298,11 @@ impl Journalist {
     }
 
     /// Refusals, events and drops, from the data threads' queues into the ledger.
-    fn take_reports(&self, ledger: &mut Ledger<'_>) {
+    fn take_reports(&mut self, ledger: &mut Ledger<'_>) {
         let shared = &self.account.shared;
+        let ts = self.clock.wall(self.clock.now()).0;
+        let shared_slots = self.alarm.overflow(shared.table);
+        shared_slots.into_iter().for_each(|event| ledger.event(Event { ts, ..event }));
         for _ in 0..shared.denials.capacity() {
             let Some(denial) = shared.denials.pop() else { break };
             ledger.deny(denial);
@@ -311,28 +326,19 @@ impl Journalist {
         }
     }
 
-    /// Tells once when the spool can no longer be written, and once when it can again.
-    fn judge(&mut self, outcome: Result<(), SpoolError>, ledger: &mut Ledger<'_>) {
+    /// Tells once when something is wrong with the spool, and once when it is over.
+    fn judge(&mut self, outcome: &Result<(), SpoolError>, ledger: &mut Ledger<'_>) {
         let now = self.clock.now();
-        match (outcome, self.trouble) {
-            (Ok(()), None) => {}
-            (Ok(()), Some(since)) => {
-                let seconds = now.saturating_duration_since(since).as_secs();
-                let message = format!("the spool is written again, after {seconds} s");
-                tracing::warn!("{message}; every row was kept meanwhile");
-                ledger.event(self.note(Severity::Warning, "spool_back", message));
-                self.trouble = None;
-                self.account.shared.spool_full.store(false, Ordering::Relaxed);
-            }
-            (Err(error), since) => {
-                if since.is_none() {
-                    tracing::error!(%error, "the spool cannot be written; ended sessions wait in the counter table");
-                }
-                self.trouble = since.or(Some(now));
-                self.retry_at = now + RETRY;
-                self.account.shared.spool_full.store(true, Ordering::Relaxed);
-            }
+        let ts = self.clock.wall(now).0;
+        let told = [self.alarm.fill(&self.spool), self.alarm.judge(outcome, &self.spool, now)];
+        told.into_iter().flatten().for_each(|event| ledger.event(Event { ts, ..event }));
+        let in_trouble = self.alarm.is_in_trouble();
+        if in_trouble {
+            self.retry_at = now + RETRY;
         }
+        self.account.shared.spool_full.store(in_trouble, Ordering::Relaxed);
+        let level = if in_trouble { SpoolLevel::Full } else { self.spool.level() };
+        self.state.level.store(level as u64, Ordering::Relaxed);
     }
 
     fn note(&self, severity: Severity, kind: &str, message: String) -> Event {
@@ -374,4 +380,10 @@ impl Journalist {
         self.state.bytes.store(self.spool.journal.bytes(), Ordering::Relaxed);
         self.state.oldest_frame.store(self.spool.journal.first_frame(), Ordering::Relaxed);
     }
+}
+
+/// When this program was built.
+fn built_at() -> Timestamp {
+    let seconds: i64 = env!("BUILT_AT").parse().expect("build.rs writes a number");
+    Timestamp(seconds.saturating_mul(1_000_000))
 }

@@ -70,6 +70,10 @@ pub const FAMILIES: &[Family] = &[
     gauge("forwarder_account_slots", "Slots of the counter table"),
     gauge("forwarder_spool_bytes", "Bytes of the spool on disk"),
     gauge("forwarder_spool_max_bytes", "Bytes that the spool may have"),
+    gauge(
+        "forwarder_spool_level",
+        "0: the spool takes every row; 1: it takes no interim rows; 2: it takes none",
+    ),
     gauge("forwarder_spool_unacknowledged_frames", "Frames that the recorder has not acknowledged"),
     gauge("forwarder_recorder_connected", "1 while the recorder takes the account"),
     counter("forwarder_recorder_connections_total", "Connections made to the recorder"),

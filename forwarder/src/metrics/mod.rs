@@ -199,6 +199,7 @@ impl Measured {
         page.one_gauge("forwarder_account_slots", size as u64)?;
         page.one_gauge("forwarder_spool_bytes", self.inside.spool.bytes())?;
         page.one_gauge("forwarder_spool_max_bytes", self.inside.spool.max_bytes)?;
+        page.one_gauge("forwarder_spool_level", self.inside.spool.level())?;
         let frames = self.inside.spool.unacknowledged();
         page.one_gauge("forwarder_spool_unacknowledged_frames", frames)?;
         let (connected, connections) = {

@@ -248,7 +248,7 @@ impl DataThread {
         meter: &Meter,
     ) {
         let mode = session.pass.capture;
-        if mode == CaptureMode::Off {
+        if mode == CaptureMode::Off || meter.is_shared() {
             return;
         }
         let rule = &session.rule.rule;

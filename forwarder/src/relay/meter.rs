@@ -77,6 +77,11 @@ impl Meter {
         }
     }
 
+    /// Whether the session shares its number with others: its payload cannot be told from theirs.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.account.is_shared()
+    }
+
     /// From here on payload is kept too.
     pub(crate) fn keep_payload(&self, capture: SessionCapture) {
         *self.capture.borrow_mut() = Some(Box::new(capture));

@@ -125,7 +125,7 @@ impl Ledger<'_> {
         row.clock_pass = clock_pass;
         row.is_final = is_final;
         row.active_us = (until.min(slot_end) - alive_from).max(0);
-        row.quality = quality as i32;
+        row.quality = if slot.is_shared() { Quality::PartlyLost } else { quality } as i32;
         frame.usage_rows += 1;
         frame.sheds |= owes || (quality == Quality::Spread && to.has_moved_since(from));
         frame.bytes.up += to.bytes.up.saturating_sub(from.bytes.up);
@@ -223,7 +223,7 @@ pub(super) fn next_of(from: Entry, totals: Entry) -> Entry {
 #[cfg(not(test))]
 pub(super) const fn crash_point() {}
 #[cfg(test)]
-use super::model::crash_point;
+pub(super) use super::model::crash_point;
 
 fn tally_at(words: Words<'_>, nth: usize) -> Tally {
     let get = |offset| words.header(header::TALLIES[nth] + offset);

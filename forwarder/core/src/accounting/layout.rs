@@ -102,6 +102,12 @@ pub(super) mod slot {
     pub(in super::super) const OWES: usize = 49;
     /// How far the wall clock stepped while the session ran, in microseconds.
     pub(in super::super) const CLOCK_STEPS: usize = 50;
+    // Of a slot that sessions share.
+    /// How many of them run; [`SHUT`]: none will join them any more.
+    pub(in super::super) const RUNNING: usize = 51;
+    /// How many there were.
+    pub(in super::super) const JOINED: usize = 52;
+    pub(in super::super) const SHUT: u64 = u64::MAX;
 }
 
 /// States of a slot.
@@ -269,6 +275,10 @@ impl<'a> Words<'a> {
         self.words[at].store(value, Ordering::Relaxed);
     }
 
+    pub(super) fn set_spool_id(&self, id: SpoolId) {
+        self.set_header(header::SPOOL_ID, id.0);
+    }
+
     /// Hands out the next session number.
     pub(super) fn take_session_no(&self) -> u64 {
         self.words[header::NEXT_SESSION_NO].fetch_add(1, Ordering::Relaxed)
@@ -276,11 +286,6 @@ impl<'a> Words<'a> {
 
     pub(super) fn state(&self, slot: usize) -> &'a AtomicU64 {
         &self.words[HEADER_WORDS + slot]
-    }
-
-    /// The states of all slots, for a scan.
-    pub(super) fn states(&self) -> &'a [AtomicU64] {
-        &self.words[HEADER_WORDS..HEADER_WORDS + self.slots]
     }
 
     pub(super) fn names(&self) -> &'a [AtomicU64] {

@@ -8,6 +8,7 @@
 //! which recovery takes back because its number is above the spool's last, or a frame with its note,
 //! from which recovery goes on.
 
+use std::iter::Chain;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
@@ -230,6 +231,14 @@ impl<'t> Ledger<'t> {
         Ok(())
     }
 
+    /// Ends the accounts that many sessions shared, as far as none of those runs; they become rows
+    /// at the next poll. To be called when no session begins any more.
+    pub fn close_overflow(&self) {
+        if let Some(table) = self.table {
+            table.close_overflow();
+        }
+    }
+
     /// Ends the boot at `now`: the last slot's row, then the boot's end. Every session must have
     /// ended and been written by [`Ledger::poll`] before.
     ///
@@ -255,10 +264,10 @@ impl<'t> Ledger<'t> {
     }
 
     /// The slots that may hold a session.
-    pub(super) fn used_slots(&self) -> Range<usize> {
+    pub(super) fn used_slots(&self) -> Chain<Range<usize>, Range<usize>> {
         match self.table {
             Some(table) => table.used_slots(),
-            None => 0..self.words.slot_count(),
+            None => (0..self.words.slot_count()).chain(0..0),
         }
     }
 }

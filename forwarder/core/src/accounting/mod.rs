@@ -19,6 +19,7 @@ mod ledger;
 #[cfg(test)]
 mod model;
 mod names;
+mod overflow;
 mod peer;
 mod recovery;
 mod row;

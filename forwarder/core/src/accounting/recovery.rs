@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use schemas::table::Slot;
 use schemas::vocab::{BootId, Quality, Timestamp};
 use schemas::wire::{BootEnd, Rows, SegmentHeader};
 
@@ -25,7 +26,11 @@ struct BootHistory {
     last_seq: i64,
     last_session_no: i64,
     last_ts: i64,
+    /// Where the last slot ends that has a row; 0: none is known.
+    measured_until: i64,
     ended: bool,
+    /// When its complete account ended; 0: it is not complete, or not known.
+    ended_at: i64,
 }
 
 impl SpoolHistory {
@@ -46,7 +51,10 @@ impl SpoolHistory {
             sessions.chain(rows.usage.iter().map(|r| r.session_no)).max().unwrap_or_default();
         let last_ts = rows.sessions.iter().map(|r| r.ts_end).max().unwrap_or_default();
         let slot_ts = rows.slots.iter().map(|r| r.slot_start).max().unwrap_or_default();
+        let slot_end = |row: &Slot| row.slot_start + i64::from(row.slot_len_s) * 1_000_000;
+        let measured_until = rows.slots.iter().map(slot_end).max().unwrap_or_default();
         let boot = self.boot(&rows.node, &rows.boot);
+        boot.measured_until = boot.measured_until.max(measured_until);
         boot.last_seq = boot.last_seq.max(last_seq);
         boot.last_session_no = boot.last_session_no.max(last_session_no);
         boot.last_ts = boot.last_ts.max(last_ts).max(slot_ts);
@@ -54,7 +62,23 @@ impl SpoolHistory {
 
     /// Takes the end of a boot.
     pub fn boot_end(&mut self, end: &BootEnd) {
-        self.boot(&end.node, &end.boot).ended = true;
+        let boot = self.boot(&end.node, &end.boot);
+        boot.ended = true;
+        boot.ended_at = if end.exact { end.ended_at } else { 0 };
+    }
+
+    /// Up to when the rows of earlier boots tell what moved: since then nothing ran. `None`: not
+    /// known, because there was none or the account of the newest one is not complete. A boot that
+    /// ran by a clock that was ahead may have told of times to come.
+    pub fn nothing_ran_since(&self) -> Option<Timestamp> {
+        // Every length of a slot divides this one.
+        const LONGEST_SLOT_US: i64 = 300 * 1_000_000;
+        self.boots.last().filter(|newest| newest.ended_at > 0)?;
+        let told_until = |boot: &BootHistory| {
+            let slot_end = (boot.ended_at / LONGEST_SLOT_US + 1) * LONGEST_SLOT_US;
+            if boot.measured_until > boot.ended_at { boot.measured_until } else { slot_end }
+        };
+        self.boots.iter().filter(|boot| boot.ended_at > 0).map(told_until).max().map(Timestamp)
     }
 
     /// Takes a boot whose table cannot be used: there may be nothing else that tells of it.
@@ -70,7 +94,9 @@ impl SpoolHistory {
                 last_seq: 0,
                 last_session_no: 0,
                 last_ts: 0,
+                measured_until: 0,
                 ended: false,
+                ended_at: 0,
             });
             self.boots.len() - 1
         });

@@ -1,5 +1,6 @@
 //! One session's slot in the counter table, as the data thread that carries it sees it.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +9,7 @@ use schemas::vocab::{
     FirstFin, ListenAddr, PerDirection, TargetAddr, Timestamp, Transport,
 };
 
+use super::frame::crash_point;
 use super::layout::{SLOT_WORDS, Words, halves, slot, state};
 use super::peer::{Peer, Peers};
 
@@ -114,41 +116,87 @@ pub(super) const HAS_TARGET_PEER: u64 = 1 << 11;
 /// The words of the client behind a proxy are there. Tables of older versions never say so.
 pub(super) const HAS_PROXIED_CLIENT: u64 = 1 << 12;
 
+/// The slot is shared by many sessions.
+pub(super) const IS_SHARED: u64 = 1 << 13;
+
 /// The slot of a running session. One thread writes it; the methods are single stores into mapped
 /// memory, never a system call, lock or allocation. Dropped without [`OpenSession::end`] it is
 /// closed as `internal`.
+///
+/// An overflow slot is written by many threads: there payload is added by atomic additions, what
+/// only one of the sessions could tell (target, peers, end) is left out, and each session keeps its
+/// own totals besides, which costs it an allocation.
 #[derive(Debug)]
 pub struct OpenSession {
     words: &'static [AtomicU64; SLOT_WORDS],
     state: &'static AtomicU64,
     number: u64,
+    /// What this session added to a slot that it shares.
+    own: Option<Box<OwnTotals>>,
 }
+
+/// One session's part of the counters from [`slot::RECEIVED_UP`] to [`slot::DATAGRAMS_DOWN`].
+type OwnTotals = [Cell<u64>; slot::DATAGRAMS_DOWN + 1 - slot::RECEIVED_UP];
 
 impl OpenSession {
     pub(super) fn begin(table: Words<'static>, index: usize, opening: &Opening) -> Self {
-        let state = table.state(index);
-        state.store(state::FILLING, Ordering::Release);
-        let words = table.slot(index);
-        for word in words {
-            word.store(0, Ordering::Relaxed);
-        }
-        let session = Self { words, state, number: table.take_session_no() };
-        session.set(slot::SESSION_NO, session.number);
-        session.set(slot::SERVICE_RULE, pair(opening.service, opening.rule));
-        session.set(slot::CUSTOMER_CONFIG, pair(opening.customer, opening.config_rev));
-        session.set(slot::KIND_TARGET_NAME, u64::from(opening.transport.code()));
+        let session = Self::fill(table, index, opening);
         let ports = u64::from(opening.client.port()) | u64::from(opening.listen.port()) << 16;
         session.set(slot::PORTS, ports);
         session.set_ip(slot::CLIENT_IP, opening.client.get());
         session.set_ip(slot::LISTEN_IP, opening.listen.get());
-        session.set(slot::TS_START, opening.ts_start.0.cast_unsigned());
         if let Some(proxied) = opening.proxied_client {
             session.set_ip(slot::PROXIED_CLIENT_IP, proxied.get());
             session.set(slot::PROXIED_CLIENT_PORT, proxied.port().into());
             let kind = session.get(slot::KIND_TARGET_NAME);
             session.set(slot::KIND_TARGET_NAME, kind | HAS_PROXIED_CLIENT);
         }
-        state.store(state::OPEN, Ordering::Release);
+        session.state.store(state::OPEN, Ordering::Release);
+        session
+    }
+
+    /// The first of many sessions in a slot: its client stands for none of them.
+    pub(super) fn begin_shared(table: Words<'static>, index: usize, opening: &Opening) -> Self {
+        let mut session = Self::fill(table, index, opening);
+        session.own = Some(Box::default());
+        session.set(slot::PORTS, u64::from(opening.listen.port()) << 16);
+        session.set_ip(slot::LISTEN_IP, opening.listen.get());
+        session.set(slot::KIND_TARGET_NAME, u64::from(opening.transport.code()) | IS_SHARED);
+        session.set(slot::RUNNING, 1);
+        session.set(slot::JOINED, 1);
+        session.state.store(state::OPEN, Ordering::Release);
+        session
+    }
+
+    /// One more session in a slot that is shared.
+    pub(super) fn join(table: Words<'static>, index: usize) -> Result<Self, Refused> {
+        let (words, state) = (table.slot(index), table.state(index));
+        let number = words[slot::SESSION_NO].load(Ordering::Relaxed);
+        let one_more = |running| (running != slot::SHUT).then_some(running + 1);
+        words[slot::RUNNING]
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .map_err(|_shut| Refused { reason: DenyReason::TableFull })?;
+        words[slot::JOINED].fetch_add(1, Ordering::Relaxed);
+        Ok(Self { words, state, number, own: Some(Box::default()) })
+    }
+
+    /// Claims a slot and gives the session in it a number.
+    fn fill(table: Words<'static>, index: usize, opening: &Opening) -> Self {
+        let state = table.state(index);
+        state.store(state::FILLING, Ordering::Release);
+        crash_point();
+        let words = table.slot(index);
+        for word in words {
+            word.store(0, Ordering::Relaxed);
+        }
+        let number = table.take_session_no();
+        crash_point();
+        let session = Self { words, state, number, own: None };
+        session.set(slot::SESSION_NO, session.number);
+        session.set(slot::SERVICE_RULE, pair(opening.service, opening.rule));
+        session.set(slot::CUSTOMER_CONFIG, pair(opening.customer, opening.config_rev));
+        session.set(slot::KIND_TARGET_NAME, u64::from(opening.transport.code()));
+        session.set(slot::TS_START, opening.ts_start.0.cast_unsigned());
         session
     }
 
@@ -162,8 +210,24 @@ impl OpenSession {
 
     /// Release, so that counters reach the journal thread in the order they were stored, and
     /// `bytes` never shows more than `received`.
+    ///
+    /// In a shared slot the same holds: the additions to `bytes` are one release sequence, so whoever
+    /// reads (Acquire) a sum sees what each thread in it had stored before its part, its addition to
+    /// `received` included.
     fn add(&self, word: usize, more: u64) {
-        self.words[word].store(self.get(word).wrapping_add(more), Ordering::Release);
+        let Some(own) = &self.own else {
+            self.words[word].store(self.get(word).wrapping_add(more), Ordering::Release);
+            return;
+        };
+        self.words[word].fetch_add(more, Ordering::Release);
+        let own = &own[word - slot::RECEIVED_UP];
+        own.set(own.get().wrapping_add(more));
+    }
+
+    /// Whether the session shares slot and number with others. Its payload is not captured: nobody
+    /// could tell whose it was.
+    pub const fn is_shared(&self) -> bool {
+        self.own.is_some()
     }
 
     fn set_ip(&self, word: usize, address: SocketAddr) {
@@ -183,6 +247,9 @@ impl OpenSession {
 
     /// Which target is dialled, and the id of its configured name (0: configured as an address).
     pub fn dialling(&self, target: TargetAddr, target_name: u32) {
+        if self.is_shared() {
+            return;
+        }
         self.set_ip(slot::TARGET_IP, target.get());
         let ports = self.get(slot::PORTS) & 0x0000_ffff_ffff_ffff;
         self.set(slot::PORTS, ports | u64::from(target.port()) << 48);
@@ -192,6 +259,9 @@ impl OpenSession {
 
     /// The target's connection stands, `connect_us` microseconds after the verdict.
     pub fn connected(&self, egress: EgressAddr, ts: Timestamp, connect_us: u64) {
+        if self.is_shared() {
+            return;
+        }
         self.set_ip(slot::EGRESS_IP, egress.get());
         let ports = self.get(slot::PORTS) & 0xffff_0000_ffff_ffff;
         self.set(slot::PORTS, ports | u64::from(egress.port()) << 32);
@@ -235,12 +305,18 @@ impl OpenSession {
 
     /// Payload handed to the capture lane, and dropped before it, so far and in all.
     pub fn captured(&self, handed: u64, dropped: u64) {
+        if self.is_shared() {
+            return;
+        }
         self.set(slot::CAPTURED, handed);
         self.set(slot::CAPTURE_DROPPED, dropped);
     }
 
     /// What TCP tells of the peers, after the last payload was delivered and before the end.
     pub fn peers(&self, peers: Peers) {
+        if self.is_shared() {
+            return;
+        }
         let bytes = self.traffic().map(|traffic| traffic.bytes);
         let of = |peer: Option<Peer>, written: u64, flag: u64| match peer {
             Some(peer) => {
@@ -261,12 +337,16 @@ impl OpenSession {
         );
     }
 
-    /// The totals so far.
+    /// The session's own totals so far.
     pub fn traffic(&self) -> PerDirection<Traffic> {
+        let total = |word: usize| match &self.own {
+            Some(own) => own[word - slot::RECEIVED_UP].get(),
+            None => self.get(word),
+        };
         let traffic = |received, bytes, datagrams| Traffic {
-            received: self.get(received),
-            bytes: self.get(bytes),
-            datagrams: self.get(datagrams),
+            received: total(received),
+            bytes: total(bytes),
+            datagrams: total(datagrams),
         };
         PerDirection {
             up: traffic(slot::RECEIVED_UP, slot::BYTES_UP, slot::DATAGRAMS_UP),
@@ -275,21 +355,23 @@ impl OpenSession {
     }
 
     /// The session is over; the slot is the journal thread's from here on.
-    pub fn end(self, ending: Ending) {
+    pub fn end(mut self, ending: Ending) {
         self.close(ending);
-        // Not dropped: the slot may be another session's before `drop` could look at it.
+        // Not dropped: the slot may be another session's before `drop` could look at it. What it
+        // kept besides is.
+        drop(self.own.take());
         std::mem::forget(self);
     }
 
     fn close(&self, ending: Ending) {
-        let errno = u64::from(ending.errno.cast_unsigned()) & 0xff_ffff;
-        let end = u64::from(ending.reason.code())
-            | u64::from(ending.phase.code()) << 8
-            | u64::from(ending.first_fin.code()) << 16
-            | u64::from(ending.client_close.code()) << 24
-            | u64::from(ending.target_close.code()) << 32
-            | errno << 40;
-        self.set(slot::END, end);
+        if self.is_shared() {
+            // Release: whoever finds that none runs finds everything counted.
+            self.words[slot::RUNNING].fetch_sub(1, Ordering::Release);
+            return;
+        }
+        let closed = (ending.client_close, ending.target_close);
+        let Ending { reason, phase, first_fin, errno, .. } = ending;
+        self.set(slot::END, end_word(reason, phase, first_fin, closed, errno));
         self.set(slot::TS_END, ending.ts_end.0.cast_unsigned());
         self.set(slot::DURATION_US, ending.duration_us);
         self.state.store(state::CLOSED, Ordering::Release);
@@ -310,6 +392,22 @@ impl Drop for OpenSession {
             duration_us: 0,
         });
     }
+}
+
+/// How a session ended, as its slot holds it. Of an error number the low three bytes are kept.
+pub(super) fn end_word(
+    reason: EndReason,
+    phase: EndPhase,
+    first_fin: FirstFin,
+    (client_close, target_close): (CloseKind, CloseKind),
+    errno: i32,
+) -> u64 {
+    u64::from(reason.code())
+        | u64::from(phase.code()) << 8
+        | u64::from(first_fin.code()) << 16
+        | u64::from(client_close.code()) << 24
+        | u64::from(target_close.code()) << 32
+        | (u64::from(errno.cast_unsigned()) & 0xff_ffff) << 40
 }
 
 fn pair(low: u32, high: u32) -> u64 {

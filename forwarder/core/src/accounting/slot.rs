@@ -14,7 +14,8 @@ use super::names;
 use super::peer::is_abnormal;
 use super::row::{Pages, say};
 use super::session::{
-    CONNECTED, HAS_CLIENT_PEER, HAS_PROXIED_CLIENT, HAS_TARGET, HAS_TARGET_PEER, Traffic,
+    CONNECTED, HAS_CLIENT_PEER, HAS_PROXIED_CLIENT, HAS_TARGET, HAS_TARGET_PEER, IS_SHARED,
+    Opening, Traffic, end_word,
 };
 
 /// A running session, for people who look.
@@ -119,6 +120,37 @@ impl<'a> SlotView<'a> {
     /// Whether the usage row behind `last` covers the time of one that was left out.
     pub(super) fn owes(&self, last: Entry) -> bool {
         self.get(slot::OWES) == last.seq + 1
+    }
+
+    /// Whether many sessions share it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.has(IS_SHARED)
+    }
+
+    /// Whether it is the slot that sessions with such an opening share.
+    pub(super) fn is_shared_by(&self, opening: &Opening) -> bool {
+        self.is_shared()
+            && self.ids(slot::SERVICE_RULE) == (opening.service, opening.rule)
+            && self.ids(slot::CUSTOMER_CONFIG).0 == opening.customer
+            && self.transport() == opening.transport
+    }
+
+    /// Lets no session join any more and notes the end, if none is left. Its time is the one at
+    /// which it is found.
+    pub(super) fn shut(&self) -> bool {
+        let exchange = self.words[slot::RUNNING].compare_exchange(
+            0,
+            slot::SHUT,
+            // Acquire: what the last session delivered is counted before its end is.
+            Ordering::Acquire,
+            Ordering::Relaxed,
+        );
+        if exchange.is_ok() {
+            let closed = (CloseKind::None, CloseKind::None);
+            let end = end_word(EndReason::Drained, EndPhase::Drain, FirstFin::None, closed, 0);
+            self.set(slot::END, end);
+        }
+        exchange.is_ok()
     }
 
     /// The wall clock stepped while the session ran.
@@ -324,6 +356,8 @@ impl<'a> SlotView<'a> {
         row.ts_first_up = some_time(slot::TS_FIRST_UP);
         row.ts_first_down = some_time(slot::TS_FIRST_DOWN);
         row.connect_us = connected.then(|| int(self.get(slot::CONNECT_US)));
+        let joined = self.is_shared().then(|| self.get(slot::JOINED));
+        row.attributes = joined.map(|sessions| format!("{{\"overflow_sessions\":{sessions}}}"));
         self.fill_counters(row);
     }
 
@@ -352,6 +386,10 @@ impl<'a> SlotView<'a> {
         match last {
             Last::Ended { found } => self.fill_end(&mut pages.session, found),
             Last::Lost { died } => self.fill_loss(&mut pages.session, died),
+        }
+        if self.is_shared() {
+            // The sum is exact; whose it was is not known.
+            pages.session.quality = Quality::PartlyLost as i32;
         }
     }
 

@@ -1,15 +1,17 @@
 //! The counter table of the running boot: where sessions get their number and their slot.
 
+use std::iter::Chain;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use schemas::table::Session;
-use schemas::vocab::DenyReason;
+use schemas::vocab::SpoolId;
 
 use super::free::FreeSlots;
 use super::layout::{Geometry, Header, TableError, Words, state};
 use super::names;
+use super::overflow::Overflow;
 use super::row::Pages;
 use super::session::{OpenSession, Opening, Refused};
 use super::slot::{LiveSession, SlotView};
@@ -21,6 +23,7 @@ pub struct CounterTable {
     words: &'static [AtomicU64],
     geometry: Geometry,
     free: FreeSlots,
+    overflow: Overflow,
     names: Mutex<()>,
 }
 
@@ -36,12 +39,27 @@ impl CounterTable {
         header: &Header,
     ) -> Result<Self, TableError> {
         Words::create(words, geometry, header)?;
-        let free = FreeSlots::all(geometry.slots);
-        Ok(Self { words, geometry, free, names: Mutex::new(()) })
+        let (free, overflow) = (FreeSlots::all(geometry.slots), Overflow::none(geometry.slots));
+        Ok(Self { words, geometry, free, overflow, names: Mutex::new(()) })
+    }
+
+    /// Keeps a sixteenth of the slots for the time when all others are taken: then sessions of one
+    /// service, rule, customer and transport share a slot, and only when the last sixteenth is taken
+    /// too are sessions refused.
+    #[must_use]
+    pub fn with_overflow(self) -> Self {
+        let overflow = Overflow::sixteenth(self.geometry.slots);
+        Self { free: FreeSlots::all(overflow.begins_at()), overflow, ..self }
     }
 
     pub(super) fn words(&self) -> Words<'static> {
         Words::open(self.words).expect("create made a table of this memory")
+    }
+
+    /// The spool, whose path is the same, has another id from now on: a table is only recovered
+    /// into the spool it names.
+    pub fn set_spool_id(&self, id: SpoolId) {
+        self.words().set_spool_id(id);
     }
 
     /// Sessions the table can hold at once.
@@ -51,13 +69,13 @@ impl CounterTable {
 
     /// Slots in use: open sessions, and ended ones whose rows are not written yet.
     pub fn used(&self) -> usize {
-        let states = self.words().states()[self.used_slots()].iter();
+        let states = self.used_slots().map(|slot| self.words().state(slot));
         states.filter(|state| state.load(Ordering::Acquire) != state::FREE).count()
     }
 
     /// All slots that were ever taken: the others are free.
-    pub(super) fn used_slots(&self) -> Range<usize> {
-        0..self.free.touched()
+    pub(super) fn used_slots(&self) -> Chain<Range<usize>, Range<usize>> {
+        (0..self.free.touched()).chain(self.overflow.used())
     }
 
     /// The id of a name, registered if it is new. For configuration, not for sessions: it takes a
@@ -67,21 +85,34 @@ impl CounterTable {
         names::register(self.words(), name)
     }
 
-    /// Gives a session its number and its slot.
+    /// Gives a session its number and its slot. In an overflow slot both are shared.
     ///
     /// # Errors
     /// No slot is free.
     pub fn open(&'static self, opening: &Opening) -> Result<OpenSession, Refused> {
-        let Some(slot) = self.free.take() else {
-            return Err(Refused { reason: DenyReason::TableFull });
-        };
-        Ok(OpenSession::begin(self.words(), slot, opening))
+        match self.free.take() {
+            Some(slot) => Ok(OpenSession::begin(self.words(), slot, opening)),
+            None => self.overflow.open(self.words(), opening),
+        }
+    }
+
+    /// The sessions that stand for many in an overflow slot, in the order in which they began.
+    pub fn overflowing(&self) -> impl Iterator<Item = LiveSession> {
+        let words = self.words();
+        self.overflow.used().map(move |slot| SlotView::new(words, slot).live())
+    }
+
+    /// Ends the overflow slots that no session is left in.
+    pub(super) fn close_overflow(&self) {
+        self.overflow.close(self.words());
     }
 
     /// Gives a slot back. The journal thread's last act for a session.
     pub(super) fn release(&self, slot: usize) {
         self.words().state(slot).store(state::FREE, Ordering::Release);
-        self.free.give_back(slot);
+        if slot < self.overflow.begins_at() {
+            self.free.give_back(slot);
+        }
     }
 
     /// The sessions that run now, in the order of their slots. Totals are read while they change:
