@@ -118,6 +118,10 @@ impl DataDir {
     }
 }
 
+/// Mode of what is made, until its group is let in.
+pub(crate) const NEW_FILE_MODE: u32 = 0o600;
+/// As [`NEW_FILE_MODE`], for directories.
+pub(crate) const NEW_DIRECTORY_MODE: u32 = 0o700;
 /// Mode of files that the group may read.
 const FILE_MODE: u32 = 0o640;
 /// Mode of directories that the group may read.
@@ -161,6 +165,14 @@ impl Group {
     /// The owner or mode of the file cannot be changed.
     pub fn admit_file(&self, path: &Path) -> io::Result<()> {
         self.admit(path, FILE_MODE)
+    }
+
+    /// Lets the group read a directory.
+    ///
+    /// # Errors
+    /// As [`Self::admit_file`].
+    pub fn admit_directory(&self, path: &Path) -> io::Result<()> {
+        self.admit(path, DIRECTORY_MODE)
     }
 
     /// Gives a file or directory to the group with this mode.

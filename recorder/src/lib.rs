@@ -7,6 +7,7 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
+pub mod files;
 pub mod ingest;
 pub mod load;
 pub mod log;

@@ -18,6 +18,7 @@ use crate::ingest::{self, BindError, Bound, Ingest};
 use crate::load;
 use crate::log::{Log, StartError};
 use crate::log_lines::{Dropped, LogLines};
+use crate::manifest::ManifestError;
 use crate::publish::{Publication, PublishError, Publisher};
 use schemas::exit::{Exit, Failure};
 
@@ -202,10 +203,15 @@ async fn start_capture(config: &Config, log: &Log) -> Result<CaptureWriter, Fail
 
 fn unpublishable(error: PublishError) -> Failure {
     match &error {
-        PublishError::Io { source, .. } => Failure::of_kind(source.kind(), &error),
-        PublishError::Manifest(_) | PublishError::Log(_) | PublishError::Parquet { .. } => {
-            Failure::new(Exit::Io, &error)
+        PublishError::Io { source, .. }
+        | PublishError::Manifest(ManifestError::Io { source, .. }) => {
+            Failure::of_kind(source.kind(), &error)
         }
+        PublishError::Manifest(ManifestError::Newer { .. }) => Failure::new(Exit::Config, &error),
+        PublishError::Manifest(_)
+        | PublishError::Log(_)
+        | PublishError::Gone { .. }
+        | PublishError::Parquet { .. } => Failure::new(Exit::Io, &error),
     }
 }
 

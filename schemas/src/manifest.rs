@@ -13,7 +13,8 @@
 //! How a file is written, and what shows that it is whole, is told in [`codec`].
 //!
 //! A part's file is found as its path; or as path + `.new` while a commit is renaming it; or, for a
-//! reader of an older version, below `<data>/replaced/` once a later version no longer names it.
+//! reader of an older version, as the same path below `<data>/replaced/` ([`REPLACED`]), where it
+//! stays for a while once a later version no longer names it.
 
 pub mod codec;
 
@@ -23,6 +24,10 @@ pub use codec::{Unreadable, checkpoint_file, checkpoint_version, delta_file, del
 
 /// Format of the data directory that this binary writes and reads.
 pub const DATA_FORMAT: u32 = 1;
+/// Added to the name of a part's file until the manifest names the part and it got its name.
+pub const UNCOMMITTED: &str = ".new";
+/// Directory below the data directory of what a later version no longer names, under the same paths.
+pub const REPLACED: &str = "replaced";
 /// Versions from one checkpoint to the next.
 pub const CHECKPOINT_EVERY: u64 = 100;
 

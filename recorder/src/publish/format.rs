@@ -81,32 +81,22 @@ pub(crate) fn date(time_us: i64) -> jiff::civil::Date {
     TimeZone::UTC.to_datetime(time.max(jiff::Timestamp::UNIX_EPOCH)).date()
 }
 
-/// A file whose hash and size are known when it is written.
+/// A file whose hash is known when it is written.
 #[derive(Debug)]
 pub(crate) struct Hashing<W> {
     inner: W,
     hash: Sha256,
-    bytes: u64,
 }
 
 impl<W> Hashing<W> {
     pub(crate) fn new(inner: W) -> Self {
-        Self { inner, hash: Sha256::new(), bytes: 0 }
+        Self { inner, hash: Sha256::new() }
     }
 
-    /// The file.
-    pub(crate) fn inner(&self) -> &W {
-        &self.inner
-    }
-
-    /// Its size so far.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The hash of everything written, hexadecimal.
-    pub(crate) fn digest(self) -> String {
-        self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    /// The file, and the hash of everything written, hexadecimal.
+    pub(crate) fn finish(self) -> (W, String) {
+        let hash = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        (self.inner, hash)
     }
 }
 
@@ -114,7 +104,6 @@ impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(buffer)?;
         self.hash.update(&buffer[..written]);
-        self.bytes += u64::try_from(written).unwrap_or_default();
         Ok(written)
     }
 

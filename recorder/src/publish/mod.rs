@@ -8,18 +8,23 @@
 //! 3. the parts are renamed to their names, the directories fsynced;
 //! 4. the segment is removed from the log.
 //!
+//! A replacement of parts by others goes the same way without a segment; in step 3 the parts that the
+//! manifest no longer names are moved out of the tables.
+//!
 //! A segment with a frame that cannot be read gets a second name before step 1, under which it stays
 //! for whoever can read more of it.
 //!
-//! At start, a `.new` file that the manifest names is renamed (the end came in step 3), any other
-//! is removed (it came before step 2), and a segment whose frames the manifest has is only removed.
+//! At start, step 3 is finished for the newest version; it was done for every older one. A segment
+//! whose frames the manifest has is only removed. What an end before step 2 left behind is
+//! overwritten or collected later, by [`orphans`].
 
 mod collect;
 pub(crate) mod format;
+mod orphans;
 mod part;
+mod settle;
 mod worker;
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::io;
@@ -28,17 +33,18 @@ use std::path::{Path, PathBuf};
 
 use journal::JournalError;
 use parquet::errors::ParquetError;
-use schemas::manifest::Delta;
+use schemas::manifest::{Delta, Part, Retired};
 
 use self::collect::{Collected, Frames};
-use crate::data_dir::{self, ACCOUNTING, Group};
+use self::settle::Unsettled;
+use crate::data_dir::{self, Group};
+use crate::files::Files;
 use crate::log::SealedSegment;
 use crate::manifest::{Manifest, ManifestError};
 
+pub use orphans::OrphansFound;
 pub use worker::{Publication, PublicationHandle, PublishStatus, RoundError};
 
-/// What a part is called until the manifest names it.
-const UNCOMMITTED: &str = ".new";
 /// What is added to the name of a segment that is kept because not all of it could be read.
 const SUSPECT: &str = ".suspect";
 
@@ -58,6 +64,12 @@ pub enum PublishError {
         path: PathBuf,
         /// Why.
         source: ParquetError,
+    },
+    /// A replacement was planned for other tables than there are.
+    #[error("cannot replace parts: {path} is not where the plan has it")]
+    Gone {
+        /// The part's path below the data directory.
+        path: String,
     },
     /// The operating system refused.
     #[error("cannot {action} {path}: {source}")]
@@ -121,50 +133,59 @@ impl Add for Published {
     }
 }
 
-/// A point between two steps, for whoever wants to stop there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    PartWritten,
-    PartsSynced,
-    Committed,
-    PartRenamed,
-    RenamesSynced,
+/// Parts that take the place of others in the tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replacement {
+    /// Whole, fsynced, and under their uncommitted names.
+    pub add: Vec<Part>,
+    /// Paths of parts that the tables have.
+    pub remove: Vec<String>,
+    /// What is deleted by this, rather than put into other parts.
+    pub retired: Vec<Retired>,
 }
 
 /// The one who publishes into a data directory.
 #[derive(Debug)]
 pub struct Publisher {
-    data: PathBuf,
-    group: Group,
+    files: Files,
     manifest: Manifest,
-    /// Paths of committed parts that may still carry their uncommitted names.
-    unnamed: Vec<String>,
+    unsettled: Unsettled,
 }
 
 impl Publisher {
-    /// Finishes what an earlier process was at.
+    /// Finishes what an earlier process was at, in the data directory `data`.
     ///
     /// # Errors
     /// The manifest or the parts cannot be read or renamed.
     pub fn open(data: &Path, group: Group) -> Result<Self, PublishError> {
-        let manifest = Manifest::open(data, group)?;
-        let mut publisher = Self { data: data.to_owned(), group, manifest, unnamed: Vec::new() };
-        for path in uncommitted(data)? {
-            if publisher.manifest.part(&path).is_some() {
-                publisher.unnamed.push(path);
-            } else {
-                let orphan = data.join(path + UNCOMMITTED);
-                fs::remove_file(&orphan).map_err(PublishError::io("remove", &orphan))?;
-                tracing::info!(path = %orphan.display(), "removed a part that was never committed");
-            }
+        Self::open_on(Files::new(data, group))
+    }
+
+    /// As [`Self::open`], on any disk.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(files: Files) -> Result<Self, PublishError> {
+        let manifest = Manifest::open(&files)?;
+        let mut unsettled = Unsettled::default();
+        match manifest.newest() {
+            // What was committed before was settled before.
+            Some(newest) => unsettled.take_over(newest),
+            None => orphans::find_unsettled(&files, &manifest, &mut unsettled)?,
         }
-        publisher.name_parts(&mut |_| Ok(()))?;
+        let mut publisher = Self { files, manifest, unsettled };
+        publisher.settle()?;
         Ok(publisher)
     }
 
     /// What the tables consist of.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Where it publishes.
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// Publishes a sealed segment, unless that was done. When this returns without error the
@@ -174,32 +195,52 @@ impl Publisher {
     /// It could not be read, or parts or manifest not be written. Nothing is lost: asked again, it
     /// goes on where it was.
     pub fn publish(&mut self, segment: &SealedSegment) -> Result<Published, PublishError> {
-        self.publish_by_steps(segment, &mut |_| Ok(()))
-    }
-
-    fn publish_by_steps(
-        &mut self,
-        segment: &SealedSegment,
-        after: &mut impl FnMut(Step) -> Result<(), PublishError>,
-    ) -> Result<Published, PublishError> {
-        self.name_parts(after)?;
+        self.settle()?;
         if segment.last_frame <= self.manifest.marks().log_through() {
             return Ok(Published::default());
         }
         let frames = Frames::read(segment)?;
         let collected = Collected::of(&frames, self.manifest.marks());
         keep_suspect(segment, &collected)?;
-        let (published, delta) = self.write_parts(segment, collected, after)?;
-        let paths: Vec<String> = delta.add.iter().map(|part| part.path.clone()).collect();
+        let (published, delta) = self.write_parts(segment, collected)?;
+        self.commit(delta)?;
+        Ok(published)
+    }
+
+    /// Puts parts in the place of others, all at once. The parts that go are moved to
+    /// [`schemas::manifest::REPLACED`], where readers of an older version find them.
+    ///
+    /// # Errors
+    /// [`PublishError::Gone`]: a part to be removed is none of the tables, or one to be added is one
+    /// already; nothing was done. Otherwise it could not be written: the tables are as before, or,
+    /// when the manifest's version has grown, they are as asked for, and the next commit or start
+    /// finishes the moves.
+    pub fn replace(&mut self, replacement: Replacement) -> Result<(), PublishError> {
+        self.settle()?;
+        let Replacement { add, remove, retired } = replacement;
+        let has = |path: &String| self.manifest.part(path).is_some();
+        let stale = remove.iter().find(|path| !has(path));
+        if let Some(path) = stale.or_else(|| add.iter().map(|part| &part.path).find(|p| has(p))) {
+            return Err(PublishError::Gone { path: path.clone() });
+        }
+        self.files.sync_parents(add.iter().map(|part| part.path.as_str())).map_err(fsync_failed)?;
+        let log_through = self.manifest.marks().log_through();
+        self.commit(Delta { add, remove, retired, log_through, ..Delta::default() })
+    }
+
+    /// Steps 2 and 3.
+    fn commit(&mut self, delta: Delta) -> Result<(), PublishError> {
         let before = self.manifest.version();
         let committed = self.manifest.commit(delta);
-        if self.manifest.version() > before {
-            self.unnamed = paths;
+        if self.manifest.version() > before
+            && let Some(newest) = self.manifest.newest()
+        {
+            self.unsettled.take_over(newest);
         }
         committed?;
-        after(Step::Committed)?;
-        self.name_parts(after)?;
-        Ok(published)
+        self.settle()?;
+        self.manifest.checkpoint_if_due();
+        Ok(())
     }
 
     /// Step 1.
@@ -207,7 +248,6 @@ impl Publisher {
         &self,
         segment: &SealedSegment,
         collected: Collected<'_>,
-        after: &mut impl FnMut(Step) -> Result<(), PublishError>,
     ) -> Result<(Published, Delta), PublishError> {
         let mut published = Published {
             duplicates: collected.duplicates,
@@ -215,54 +255,39 @@ impl Publisher {
             ..Published::default()
         };
         let writer = part::Writer {
-            data: &self.data,
-            group: self.group,
+            files: &self.files,
             first_frame: segment.first_frame,
             last_frame: segment.last_frame,
         };
-        let mut add = Vec::new();
-        writer.write_tables(&collected.rows, |part| {
-            add.push(part);
-            after(Step::PartWritten)
-        })?;
+        let add = writer.write_tables(&collected.rows)?;
         published.parts = add.len();
         published.rows = add.iter().map(|part| part.rows).sum();
-        sync_parents(&self.data, add.iter().map(|part| part.path.as_str()))?;
-        after(Step::PartsSynced)?;
+        self.files.sync_parents(add.iter().map(|part| part.path.as_str())).map_err(fsync_failed)?;
         let delta = Delta {
-            version: 0,
             add,
-            remove: Vec::new(),
             spools: collected.spools,
             boots: collected.boots,
-            retired: Vec::new(),
             log_through: segment.last_frame,
+            ..Delta::default()
         };
         Ok((published, delta))
     }
 
-    /// Step 3.
-    fn name_parts(
-        &mut self,
-        after: &mut impl FnMut(Step) -> Result<(), PublishError>,
-    ) -> Result<(), PublishError> {
-        if self.unnamed.is_empty() {
+    /// Step 3, for the newest version. Before another version is committed it must be done, so that
+    /// a start need not look at older ones.
+    fn settle(&mut self) -> Result<(), PublishError> {
+        if self.unsettled.is_empty() {
             return Ok(());
         }
         self.manifest.sync()?;
-        for path in &self.unnamed {
-            let named = self.data.join(path);
-            let uncommitted = self.data.join(format!("{path}{UNCOMMITTED}"));
-            match fs::rename(&uncommitted, &named) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && named.exists() => {}
-                renamed => renamed.map_err(PublishError::io("rename", &uncommitted))?,
-            }
-            after(Step::PartRenamed)?;
-        }
-        sync_parents(&self.data, self.unnamed.iter().map(String::as_str))?;
-        self.unnamed.clear();
-        after(Step::RenamesSynced)
+        self.unsettled.settle(&self.files)?;
+        self.unsettled = Unsettled::default();
+        Ok(())
     }
+}
+
+fn fsync_failed((directory, source): (PathBuf, io::Error)) -> PublishError {
+    PublishError::Io { action: "fsync", path: directory, source }
 }
 
 /// Gives a segment of which a frame is left out a second name, which outlasts its removal from the
@@ -284,35 +309,6 @@ fn keep_suspect(segment: &SealedSegment, collected: &Collected<'_>) -> Result<()
     }
     let directory = kept.parent().unwrap_or(Path::new("."));
     data_dir::sync_directory(directory).map_err(PublishError::io("fsync", directory))
-}
-
-fn sync_parents<'p>(data: &Path, paths: impl Iterator<Item = &'p str>) -> Result<(), PublishError> {
-    let parents: BTreeSet<PathBuf> =
-        paths.filter_map(|path| data.join(path).parent().map(Path::to_owned)).collect();
-    for parent in parents {
-        data_dir::sync_directory(&parent).map_err(PublishError::io("fsync", &parent))?;
-    }
-    Ok(())
-}
-
-/// The parts that carry their uncommitted names: their paths below `data`, without `.new`.
-fn uncommitted(data: &Path) -> Result<Vec<String>, PublishError> {
-    let mut found = Vec::new();
-    for table in list(&data.join(ACCOUNTING))?.into_iter().filter(|path| path.is_dir()) {
-        for date in list(&table)?.into_iter().filter(|path| path.is_dir()) {
-            for file in list(&date)? {
-                let path = file.strip_prefix(data).ok().and_then(Path::to_str);
-                found.extend(path.and_then(|p| p.strip_suffix(UNCOMMITTED)).map(str::to_owned));
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn list(directory: &Path) -> Result<Vec<PathBuf>, PublishError> {
-    fs::read_dir(directory)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
-        .map_err(PublishError::io("list", directory))
 }
 
 #[cfg(test)]

@@ -4,10 +4,6 @@
 //! stays in the processor's cache while its columns are made.
 
 use std::cmp::Ordering;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -15,16 +11,17 @@ use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use schemas::manifest::Part;
+use schemas::manifest::{Part, UNCOMMITTED};
 use schemas::table::{
     Capture, CaptureView, Denied, DeniedView, Event, EventView, Session, SessionView, Slot,
     SlotView, Table, Usage, UsageView,
 };
 use schemas::wire::RowViews;
 
+use super::PublishError;
 use super::format::{self, Hashing, date, day};
-use super::{PublishError, UNCOMMITTED};
-use crate::data_dir::{self, ACCOUNTING, Group};
+use crate::data_dir::ACCOUNTING;
+use crate::files::Files;
 
 /// Rows that are turned into columns together.
 const ROWS_PER_BLOCK: usize = 1024;
@@ -72,40 +69,36 @@ part_row! {
 }
 
 /// Writes the parts of one segment.
-pub(super) struct Writer<'d> {
-    pub(super) data: &'d Path,
-    pub(super) group: Group,
+pub(super) struct Writer<'f> {
+    pub(super) files: &'f Files,
     pub(super) first_frame: u64,
     pub(super) last_frame: u64,
 }
 
 impl Writer<'_> {
-    /// Writes the rows of all tables under uncommitted names, each file fsynced, and tells `made`
-    /// of each.
-    pub(super) fn write_tables(
-        &self,
-        rows: &RowViews<'_>,
-        mut made: impl FnMut(Part) -> Result<(), PublishError>,
-    ) -> Result<(), PublishError> {
-        self.write_table(&rows.sessions, &mut made)?;
-        self.write_table(&rows.usage, &mut made)?;
-        self.write_table(&rows.slots, &mut made)?;
-        self.write_table(&rows.denied, &mut made)?;
-        self.write_table(&rows.captures, &mut made)?;
-        self.write_table(&rows.events, &mut made)
+    /// Writes the rows of all tables under uncommitted names, each file fsynced.
+    pub(super) fn write_tables(&self, rows: &RowViews<'_>) -> Result<Vec<Part>, PublishError> {
+        let mut parts = Vec::new();
+        self.write_table(&rows.sessions, &mut parts)?;
+        self.write_table(&rows.usage, &mut parts)?;
+        self.write_table(&rows.slots, &mut parts)?;
+        self.write_table(&rows.denied, &mut parts)?;
+        self.write_table(&rows.captures, &mut parts)?;
+        self.write_table(&rows.events, &mut parts)?;
+        Ok(parts)
     }
 
     fn write_table<R: PartRow>(
         &self,
         rows: &[R],
-        made: &mut impl FnMut(Part) -> Result<(), PublishError>,
+        parts: &mut Vec<Part>,
     ) -> Result<(), PublishError> {
         // The time beside the reference decides nearly always, and saves a look at the row.
         let mut timed: Vec<(i64, &R)> = rows.iter().map(|row| (row.time(), row)).collect();
         timed.sort_by(|(a_time, a), (b_time, b)| a_time.cmp(b_time).then_with(|| a.order(b)));
         let sorted: Vec<&R> = timed.into_iter().map(|(_, row)| row).collect();
         for day in sorted.chunk_by(|a, b| day(a.time()) == day(b.time())) {
-            made(self.write_part(day)?)?;
+            parts.push(self.write_part(day)?);
         }
         Ok(())
     }
@@ -119,14 +112,13 @@ impl Writer<'_> {
             date(min_time_us),
             self.first_frame
         );
-        let file = self.data.join(format!("{path}{UNCOMMITTED}"));
+        let file = self.files.at(format!("{path}{UNCOMMITTED}"));
         if let Some(directory) = file.parent() {
-            data_dir::make_directory(directory, &self.group)
-                .map_err(PublishError::io("create", directory))?;
+            self.files.make_directory(directory).map_err(PublishError::io("create", directory))?;
         }
         let failed = |source| PublishError::Parquet { path: file.clone(), source };
         let create = PublishError::io("create", &file);
-        let sink = Hashing::new(create_file(&file).map_err(create)?);
+        let sink = Hashing::new(self.files.create(&file).map_err(create)?);
         let segment = format!("{}-{}", self.first_frame, self.last_frame);
         let made_from = vec![KeyValue::new(format::SEGMENT.to_owned(), segment)];
         let (schema, properties) = (R::TABLE.schema(), format::properties(R::TABLE, made_from));
@@ -139,24 +131,18 @@ impl Writer<'_> {
                 .and_then(|batch| writer.write(&batch))
                 .map_err(failed)?;
         }
-        let sink = writer.into_inner().map_err(failed)?;
-        let sync = || {
-            self.group.admit_file(&file)?;
-            sink.inner().sync_all()
-        };
-        sync().map_err(PublishError::io("fsync", &file))?;
+        let (sink, sha256) = writer.into_inner().map_err(failed)?.finish();
+        let bytes = sink.written();
+        let finished = self.files.finish(&file, &*sink.into_inner());
+        finished.map_err(PublishError::io("fsync", &file))?;
         Ok(Part {
             table: table.to_owned(),
             path,
             rows: u64::try_from(rows.len()).unwrap_or(u64::MAX),
-            bytes: sink.bytes(),
+            bytes,
             min_time_us,
             max_time_us,
-            sha256: sink.digest(),
+            sha256,
         })
     }
-}
-
-fn create_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use journal::{Journal, Settings};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use prost::Message;
-use schemas::manifest::BootMark;
+use schemas::manifest::{BootMark, UNCOMMITTED, delta_file};
 use schemas::table::{Capture, Denied, Event, Session, Slot, Usage};
 use schemas::vocab::SpoolId;
 use schemas::wire::{BootEnd, Frame, FrameKind, Received, Rows};
@@ -60,7 +60,7 @@ impl Bench {
     /// Every file below `accounting/`, and its content as text, newest manifest or not.
     fn tables(&self) -> BTreeMap<String, String> {
         let mut tables = BTreeMap::new();
-        let manifest = Manifest::open(self.data.path(), Group::nobody()).unwrap();
+        let manifest = Manifest::open(&Files::new(self.data.path(), Group::nobody())).unwrap();
         for part in manifest.parts() {
             let named = self.data.path().join(&part.path);
             let path = if named.exists() { named } else { named.with_extension("parquet.new") };
@@ -70,8 +70,16 @@ impl Bench {
     }
 
     fn leftovers(&self) -> Vec<String> {
-        uncommitted(self.data.path()).unwrap()
+        let publisher = self.publisher();
+        let directories = publisher.part_directories().unwrap();
+        let files = directories.iter().flat_map(|directory| files_in(directory));
+        files.filter(|name| name.ends_with(UNCOMMITTED)).collect()
     }
+}
+
+fn files_in(directory: &Path) -> Vec<String> {
+    let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
 fn sealed(segment: journal::Segment) -> SealedSegment {
@@ -219,70 +227,75 @@ fn the_footer_names_schema_and_segment() {
     assert_eq!((pairs["weir.schema"], pairs["weir.segment"]), ("1.0", "1-3"));
 }
 
-/// Publishes all segments, cut off after `steps` steps; false: it came to the end.
-fn cut_off_after(steps: usize, bench: &Bench, segments: &[SealedSegment]) -> bool {
-    let mut publisher = bench.publisher();
-    let mut left = steps;
-    segments.iter().any(|segment| {
-        let stopped = publisher.publish_by_steps(segment, &mut |_| {
-            left = left.checked_sub(1).ok_or_else(|| {
-                PublishError::io("go on with", Path::new("."))(io::ErrorKind::Other.into())
-            })?;
-            Ok(())
-        });
-        stopped.is_err()
-    })
+/// Two parts of a table become one, which is under its uncommitted name.
+fn merged(bench: &Bench, publisher: &Publisher) -> Replacement {
+    let old: Vec<Part> =
+        publisher.manifest().parts().filter(|part| part.table == "usage").cloned().collect();
+    let path = "accounting/usage/date=2026-10-31/hour-00000000000000000002.parquet";
+    let place = bench.data.path().join(format!("{path}{UNCOMMITTED}"));
+    fs::copy(bench.data.path().join(&old[0].path), place).unwrap();
+    let add = vec![Part { path: path.into(), ..old[0].clone() }];
+    let remove = old.into_iter().map(|part| part.path).collect();
+    Replacement { add, remove, retired: Vec::new() }
 }
 
 #[test]
-fn a_publication_cut_off_after_any_step_is_done_again_with_the_same_rows() {
-    let mut whole = Bench::new();
-    let segments = two_segments(&mut whole);
-    assert!(!cut_off_after(usize::MAX, &whole, &segments));
-    let expected = whole.tables();
-
-    let mut steps = 0;
-    loop {
-        let mut bench = Bench::new();
-        let segments = two_segments(&mut bench);
-        let cut_off = cut_off_after(steps, &bench, &segments);
-        // What a reader sees at the cut: each segment with all of its rows, or not at all.
-        for (path, content) in bench.tables() {
-            assert_eq!(content, expected[&path], "after {steps} steps");
-        }
-        let mut again = bench.publisher();
-        assert_eq!(bench.leftovers(), Vec::<String>::new(), "after {steps} steps");
-        for segment in &segments {
-            again.publish(segment).unwrap();
-        }
-        assert_eq!(bench.tables(), expected, "after {steps} steps");
-        assert_eq!(again.manifest().version(), 2, "after {steps} steps");
-        if !cut_off {
-            break;
-        }
-        steps += 1;
-    }
-    assert!(steps > 20, "only {steps} steps");
-}
-
-#[test]
-fn a_publication_that_failed_goes_on_in_the_same_process() {
+fn a_replacement_puts_parts_in_the_place_of_others_and_keeps_those_for_readers() {
     let mut bench = Bench::new();
     let segments = two_segments(&mut bench);
     let mut publisher = bench.publisher();
-    for stop_at in [Step::PartWritten, Step::PartsSynced, Step::Committed, Step::PartRenamed] {
-        let failed = publisher.publish_by_steps(&segments[0], &mut |step| match step {
-            step if step == stop_at => {
-                Err(PublishError::io("write", Path::new("x"))(io::ErrorKind::StorageFull.into()))
-            }
-            _ => Ok(()),
-        });
-        assert!(failed.unwrap_err().is_full(), "{stop_at:?}");
+    for segment in &segments {
+        publisher.publish(segment).unwrap();
     }
+    let replacement = merged(&bench, &publisher);
+    publisher.replace(replacement.clone()).unwrap();
+
+    let usage = publisher.manifest().parts().filter(|part| part.table == "usage");
+    let usage: Vec<_> = usage.map(|part| part.path.as_str()).collect();
+    assert_eq!(usage, [replacement.add[0].path.as_str()]);
+    assert!(bench.data.path().join(usage[0]).exists());
+    for path in &replacement.remove {
+        assert!(!bench.data.path().join(path).exists(), "{path}");
+        assert!(bench.data.path().join("replaced").join(path).exists(), "{path}");
+    }
+    assert_eq!(publisher.manifest().marks().log_through(), segments[1].last_frame);
+}
+
+#[test]
+fn a_replacement_planned_for_other_tables_is_refused_and_changes_nothing() {
+    let mut bench = Bench::new();
+    let segments = two_segments(&mut bench);
+    let mut publisher = bench.publisher();
+    for segment in &segments {
+        publisher.publish(segment).unwrap();
+    }
+    let replacement = merged(&bench, &publisher);
+    publisher.replace(replacement.clone()).unwrap();
+    let refused = publisher.replace(replacement).unwrap_err();
+    assert!(matches!(refused, PublishError::Gone { .. }), "{refused}");
+    assert_eq!(publisher.manifest().version(), 3);
+}
+
+#[test]
+fn what_nobody_names_is_removed_if_it_was_never_committed_and_else_moved_away() {
+    let mut bench = Bench::new();
+    let segments = two_segments(&mut bench);
+    let mut publisher = bench.publisher();
     publisher.publish(&segments[0]).unwrap();
-    assert_eq!(publisher.manifest().version(), 1);
-    assert_eq!(bench.leftovers(), Vec::<String>::new());
-    assert_eq!(bench.tables().len(), 7);
+    let usage = bench.data.path().join("accounting/usage/date=2026-10-31");
+    fs::write(usage.join("hour-1.parquet.new"), "half a part").unwrap();
+    fs::write(usage.join("log-9.parquet"), "a part").unwrap();
+    fs::write(usage.join("notes.txt"), "not ours").unwrap();
+    let mut collected = OrphansFound::default();
+    for directory in publisher.part_directories().unwrap() {
+        collected = collected + publisher.collect_orphans(&directory).unwrap();
+    }
+    assert_eq!((collected.removed, collected.moved), (1, 1));
+    let mut left = files_in(&usage);
+    left.sort();
+    assert_eq!(left, ["log-00000000000000000001.parquet", "notes.txt"]);
+    let aside = bench.data.path().join("orphans/accounting/usage/date=2026-10-31/log-9.parquet");
+    assert_eq!(fs::read_to_string(aside).unwrap(), "a part");
 }
 
 #[test]
@@ -375,23 +388,20 @@ fn a_segment_with_a_frame_that_cannot_be_read_is_kept_beside_the_log() {
     let segments = bench.seal();
     let bytes = fs::read(&segments[1].path).unwrap();
     let mut publisher = bench.publisher();
-    // Cut off before the commit and done again, it is kept once.
-    publisher
-        .publish_by_steps(&segments[1], &mut |_| {
-            Err(PublishError::io("go on with", Path::new("."))(io::ErrorKind::Other.into()))
-        })
-        .unwrap_err();
+    // Failed before the commit and done again, it is kept once.
+    publisher.publish(&segments[0]).unwrap();
+    let in_the_way = bench.data.path().join("manifest").join(delta_file(2));
+    fs::create_dir(&in_the_way).unwrap();
+    publisher.publish(&segments[1]).unwrap_err();
+    fs::remove_dir(&in_the_way).unwrap();
     for segment in &segments {
         publisher.publish(segment).unwrap();
         bench.journal.remove_through(segment.last_frame).unwrap();
     }
 
     let log = bench.data.path().join(crate::log::DIRECTORY);
-    let kept: Vec<_> = list(&log)
-        .unwrap()
-        .into_iter()
-        .filter(|path| path.to_string_lossy().ends_with(SUSPECT))
-        .collect();
+    let kept: Vec<_> =
+        files_in(&log).into_iter().filter(|n| n.ends_with(SUSPECT)).map(|n| log.join(n)).collect();
     assert_eq!(kept, [log.join("00000000000000000002.seg.suspect")]);
     assert_eq!(fs::read(&kept[0]).unwrap(), bytes);
     let Bench { data, journal } = bench;
