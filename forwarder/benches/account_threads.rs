@@ -49,7 +49,7 @@ fn main() {
     let spool = journal.spool();
     named("control", move |runtime| {
         runtime.block_on(async move {
-            let link = AccountingLane::start(settings, spool.durable.clone(), |_| {});
+            let link = AccountingLane::start(settings, spool.durable.clone(), |_| {}, |_, _| {});
             let mut acked = link.acked();
             while acked.changed().await.is_ok() {
                 spool.acknowledged.store(*acked.borrow_and_update(), Ordering::Release);
@@ -194,7 +194,7 @@ fn settings(config: &Config, boot: BootId, journal: &JournalThread, clock: Clock
         node: config.node.clone(),
         boot,
         spool: spool.dir.clone(),
-        spool_id: spool.id,
+        spool_id: spool.id.clone(),
         clock,
     }
 }

@@ -4,10 +4,12 @@
 //! again; [`accounting`] is the accounting lane.
 
 pub mod accounting;
+mod acked;
 mod backoff;
 mod connection;
 mod outgoing;
 mod resume;
+mod word;
 
 pub use backoff::Backoff;
 pub(crate) use backoff::random;

@@ -417,12 +417,14 @@ fn start_link(
         node: config.node.clone(),
         boot: account.boot(),
         spool: spool.dir.clone(),
-        spool_id: spool.id,
+        spool_id: spool.id.clone(),
         clock,
     };
     let events = account.clone();
     let report = move |event| events.event(event);
-    let link = AccountingLane::start(settings, spool.durable.clone(), report);
+    let forked = Arc::clone(&spool);
+    let report_fork = move |id, reason| forked.report_fork(id, reason);
+    let link = AccountingLane::start(settings, spool.durable.clone(), report, report_fork);
     let mut acked = link.acked();
     let acknowledging = tokio::spawn(async move {
         while acked.changed().await.is_ok() {

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forwarder::clock::Clock;
-use forwarder::link::accounting::{AccountingLane, Settings, WINDOW_BYTES};
+use forwarder::link::accounting::{AccountingLane, LinkStatus, Settings, WINDOW_BYTES};
 use futures_util::{SinkExt, StreamExt};
-use journal::Journal;
+use journal::{Entry, Journal};
 use prost::Message;
+use schemas::table::Event;
 use schemas::vocab::SpoolId;
 use schemas::wire::{
     Ack, Frame, FrameCodec, FrameKind, Hello, MAX_ACCOUNTING_PAYLOAD, PROTOCOL, Reject, RejectCode,
@@ -129,7 +130,7 @@ async fn no_more_than_a_window_is_sent_without_acknowledgement() {
 }
 
 #[tokio::test]
-async fn a_recorder_with_another_frame_of_our_number_is_a_fork_and_gets_nothing() {
+async fn a_recorder_with_another_frame_of_our_number_gets_everything_anew_under_another_id() {
     let mut spool = Spool::new();
     let listener = spool.listen();
     spool.append("one");
@@ -142,6 +143,95 @@ async fn a_recorder_with_another_frame_of_our_number_is_a_fork_and_gets_nothing(
     let error = status.last_error.unwrap();
     assert!(error.starts_with("the spool is forked: frame 1 has the checksum"), "{error}");
     assert_eq!(*lane.acked().borrow(), 0, "nothing may be deleted");
+    let (old, reason) = wait_for_fork(&spool).await;
+    assert_eq!(old, SpoolId(7));
+    assert!(reason.starts_with("frame 1 has the checksum"), "{reason}");
+
+    spool.journal.renew_id(SpoolId(8)).unwrap();
+    spool.id.send_replace(SpoolId(8));
+    let (mut recorder, hello) = accept(&listener).await;
+    assert_eq!((hello.spool_id, hello.first_frame, hello.first_unacked), (8, 1, 0));
+    recorder.welcome(0, 0).await;
+    assert_eq!(recorder.receive().await, (1, "one".to_owned()));
+    assert_eq!(recorder.receive().await, (2, "two".to_owned()));
+    recorder.ack(2).await;
+    assert!(lane.stop().await);
+    assert!(spool.events().is_empty(), "who gives the id tells");
+}
+
+async fn wait_for_fork(spool: &Spool) -> (SpoolId, String) {
+    let begun = Instant::now();
+    loop {
+        if let Some(fork) = spool.forks.lock().unwrap().first().cloned() {
+            return fork;
+        }
+        assert!(begun.elapsed() < DEADLINE, "no fork was reported");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_recorder_that_is_new_to_us_begins_where_the_one_before_it_ended() {
+    let mut spool = Spool::new();
+    let listener = spool.listen();
+    (1..=3).for_each(|number| spool.append(&number.to_string()));
+    let lane = spool.start();
+    let (mut first, hello) = accept(&listener).await;
+    assert_eq!((hello.first_unacked, hello.acked_by), (0, 0));
+    first.welcome_as(1, 0, 0).await;
+    first.receive().await;
+    first.receive().await;
+    first.ack(2).await;
+    reaches(&mut lane.acked(), |acked| *acked == 2).await;
+    drop(first);
+    // The other one has none of our frames, or had some of them once.
+    for held in [0, 1] {
+        let (mut other, hello) = accept(&listener).await;
+        assert_eq!((hello.first_frame, hello.first_unacked, hello.acked_by), (1, 3, 1));
+        other.welcome_as(2, held, if held == 0 { 0 } else { spool.crc(held) }).await;
+        assert_eq!(other.receive().await.0, 3);
+    }
+    // The first one has lost a frame that it acknowledged.
+    let (mut first, _) = accept(&listener).await;
+    first.welcome_as(1, 1, spool.crc(1)).await;
+    assert_eq!(first.receive().await.0, 2);
+    assert_eq!(first.receive().await.0, 3);
+    first.ack(3).await;
+    assert!(lane.stop().await);
+
+    // What was acknowledged, and by whom, outlives the process.
+    spool.append("four");
+    let lane = spool.start();
+    let (mut other, hello) = accept(&listener).await;
+    assert_eq!((hello.first_unacked, hello.acked_by), (4, 1));
+    other.welcome_as(2, 0, 0).await;
+    assert_eq!(other.receive().await, (4, "four".to_owned()));
+    other.ack(4).await;
+    assert!(lane.stop().await);
+}
+
+#[tokio::test]
+async fn a_frame_that_is_refused_is_kept_tried_again_and_told_once() {
+    let mut spool = Spool::new();
+    let listener = spool.listen();
+    spool.append("one");
+    let lane = spool.start();
+    let (mut recorder, _) = accept(&listener).await;
+    recorder.welcome(0, 0).await;
+    recorder.receive().await;
+    let reject = Reject {
+        code: RejectCode::Malformed.into(),
+        text: "frame 1: \"../web\" is not a name".to_owned(),
+        retry_after_ms: 0,
+    };
+    recorder.send(&Frame::message(FrameKind::Reject, 0, &reject)).await;
+    let refused = |status: &LinkStatus| status.last_error.is_some();
+    let error = reaches(&mut lane.status(), refused).await.last_error.unwrap();
+    assert_eq!(error, "the recorder refuses: frame 1: \"../web\" is not a name");
+    assert_eq!(spool.events(), ["recorder_refuses"]);
+    let again = timeout(Duration::from_secs(2), listener.accept()).await;
+    assert!(again.is_err(), "it is not sent again at once");
+    assert_eq!(*lane.acked().borrow(), 0);
 }
 
 #[tokio::test]
@@ -227,7 +317,9 @@ struct Spool {
     dir: tempfile::TempDir,
     journal: Journal,
     durable: watch::Sender<u64>,
+    id: watch::Sender<SpoolId>,
     events: Arc<Mutex<Vec<String>>>,
+    forks: Arc<Mutex<Vec<(SpoolId, String)>>>,
 }
 
 impl Spool {
@@ -236,7 +328,9 @@ impl Spool {
         let settings =
             journal::Settings { segment_bytes: 2 << 20, ..journal::Settings::new(SpoolId(7)) };
         let (journal, _) = Journal::open(&dir.path().join("spool"), settings).unwrap();
-        Self { dir, journal, durable: watch::Sender::new(0), events: Arc::default() }
+        let id = watch::Sender::new(journal.id());
+        let durable = watch::Sender::new(0);
+        Self { dir, journal, durable, id, events: Arc::default(), forks: Arc::default() }
     }
 
     fn socket(&self) -> std::path::PathBuf {
@@ -253,13 +347,14 @@ impl Spool {
             node: "edge-1".parse().unwrap(),
             boot: "k3f9x2ab".parse().unwrap(),
             spool: Path::join(self.dir.path(), "spool"),
-            spool_id: self.journal.id(),
+            spool_id: self.id.subscribe(),
             clock: Clock::start(),
         };
         let events = Arc::clone(&self.events);
-        AccountingLane::start(settings, self.durable.subscribe(), move |event| {
-            events.lock().unwrap().push(event.kind);
-        })
+        let forks = Arc::clone(&self.forks);
+        let report = move |event: Event| events.lock().unwrap().push(event.kind);
+        let report_fork = move |id, reason| forks.lock().unwrap().push((id, reason));
+        AccountingLane::start(settings, self.durable.subscribe(), report, report_fork)
     }
 
     fn append_unsynced(&mut self, text: &str) {
@@ -274,6 +369,15 @@ impl Spool {
     fn append(&mut self, text: &str) {
         self.append_unsynced(text);
         self.sync();
+    }
+
+    fn crc(&self, frame: u64) -> u32 {
+        let mut entries = journal::scan(self.journal.dir()).unwrap().map(Result::unwrap);
+        let crc = entries.find_map(|entry| match entry {
+            Entry::Frame(found, crc) if found.number == frame => Some(crc),
+            _ => None,
+        });
+        crc.unwrap()
     }
 
     fn events(&self) -> Vec<String> {
@@ -302,7 +406,11 @@ impl Recorder {
     }
 
     async fn welcome(&mut self, last_frame: u64, last_crc: u32) {
-        let welcome = Welcome { protocol: PROTOCOL, last_frame, last_crc, credit: 0 };
+        self.welcome_as(0, last_frame, last_crc).await;
+    }
+
+    async fn welcome_as(&mut self, recorder_id: u64, last_frame: u64, last_crc: u32) {
+        let welcome = Welcome { protocol: PROTOCOL, last_frame, last_crc, recorder_id, credit: 0 };
         self.send(&Frame::message(FrameKind::Welcome, 0, &welcome)).await;
     }
 

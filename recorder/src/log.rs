@@ -109,6 +109,7 @@ impl Log {
     }
 
     fn run(journal: Journal, marks: marks::Marks) -> std::io::Result<Self> {
+        let id = journal.id();
         let (requests, inbox) = mpsc::channel(QUEUE_REQUESTS);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let writer = Writer::new(journal, marks);
@@ -116,7 +117,7 @@ impl Log {
             .name("log".to_owned())
             .spawn(move || runtime.block_on(writer.run(inbox)))?;
         let room = Arc::new(Semaphore::new(QUEUE_BYTES));
-        Ok(Self { handle: LogHandle { requests, room }, writer })
+        Ok(Self { handle: LogHandle { id, requests, room }, writer })
     }
 
     /// The way in.
@@ -148,11 +149,45 @@ pub struct Extent {
 /// The way into the log, for connections and the publisher. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogHandle {
+    id: SpoolId,
     requests: mpsc::Sender<Request>,
     room: Arc<Semaphore>,
 }
 
+/// A spool as the forwarder's `Hello` tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolOffer {
+    /// Its id.
+    pub id: SpoolId,
+    /// The oldest frame the forwarder still has; 0: none.
+    pub first_frame: u64,
+    /// The first frame that no recorder has acknowledged; 0: not known.
+    pub first_unacked: u64,
+    /// Another recorder acknowledged the frames before that.
+    pub acked_elsewhere: bool,
+}
+
+impl SpoolOffer {
+    /// The frame that shall come first.
+    fn next(&self, held: Option<Mark>) -> Option<u64> {
+        let first = if self.acked_elsewhere {
+            self.first_frame.max(self.first_unacked)
+        } else {
+            self.first_frame
+        };
+        match held {
+            Some(held) => Some(first.max(held.frame + 1)),
+            None => Some(first).filter(|first| *first > 0),
+        }
+    }
+}
+
 impl LogHandle {
+    /// The log's id, by which forwarders know one recorder from another.
+    pub fn id(&self) -> SpoolId {
+        self.id
+    }
+
     /// Appends rows of the recorder's own and waits until they are durable.
     ///
     /// # Errors
@@ -197,7 +232,7 @@ impl LogHandle {
     }
 
     /// Takes up a spool's stream. There may be one [`Stream`] of a spool at a time: the caller ends
-    /// an earlier one first. `first_frame`: the oldest frame the forwarder still has; 0: none.
+    /// an earlier one first.
     ///
     /// # Errors
     /// As [`Self::spool_mark`].
@@ -205,17 +240,13 @@ impl LogHandle {
         &self,
         node: NodeName,
         boot: BootId,
-        spool: SpoolId,
-        first_frame: u64,
+        offer: SpoolOffer,
     ) -> Result<Stream, LogError> {
-        let held = self.spool_mark(spool).await?;
-        let next = match held {
-            Some(held) => Some(first_frame.max(held.frame + 1)),
-            None => Some(first_frame).filter(|first| *first > 0),
-        };
+        let held = self.spool_mark(offer.id).await?;
+        let next = offer.next(held);
         let (progress, _) = watch::channel(Ok(held.map_or(0, |mark| mark.frame)));
         let progress = Arc::new(progress);
-        Ok(Stream { handle: self.clone(), node, boot, spool, held, next, progress })
+        Ok(Stream { handle: self.clone(), node, boot, offer, held, next, progress })
     }
 
     async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, LogError> {
@@ -257,7 +288,7 @@ pub struct Stream {
     handle: LogHandle,
     node: NodeName,
     boot: BootId,
-    spool: SpoolId,
+    offer: SpoolOffer,
     held: Option<Mark>,
     /// `None`: the spool is unknown and was empty, any number may begin it.
     next: Option<u64>,
@@ -275,11 +306,12 @@ impl Stream {
         self.progress.subscribe()
     }
 
-    /// Takes the next frame; waits while the queue is full.
+    /// Takes the next frame; waits while the queue is full. `mistaken`: it is the end of a boot that
+    /// has not ended.
     ///
     /// # Errors
     /// The log has stopped.
-    pub async fn append(&mut self, frame: &Frame) -> Result<Taken, LogError> {
+    pub async fn append(&mut self, frame: &Frame, mistaken: bool) -> Result<Taken, LogError> {
         match self.next {
             Some(next) if frame.number < next => return Ok(Taken::Duplicate),
             Some(next) if frame.number > next => return Ok(Taken::Gap { expected: next }),
@@ -287,18 +319,29 @@ impl Stream {
         }
         let mut whole = BytesMut::with_capacity(frame.encoded_len());
         let crc = frame.encode(&mut whole);
-        let received =
-            Received { node: self.node.to_string(), spool_id: self.spool.0, frame: whole.freeze() };
+        let spool = self.offer.id;
+        let may_begin = self.held.is_none_or(|held| frame.number > held.frame + 1);
+        let begins = match self.held {
+            None => frame.number > 1,
+            Some(_) => may_begin && self.offer.acked_elsewhere,
+        };
+        let received = Received {
+            node: self.node.to_string(),
+            spool_id: spool.0,
+            frame: whole.freeze(),
+            begins,
+            mistaken,
+        };
         let payload = Bytes::from(received.encode_to_vec());
         let room = self.handle.reserve(payload.len()).await?;
-        let begins = self.held.is_none_or(|held| frame.number > held.frame + 1);
         let request = Request::Received(ReceivedFrame {
             payload,
             node: self.node.clone(),
             boot: self.boot,
-            spool: self.spool,
+            spool,
             mark: Mark { frame: frame.number, crc },
-            may_begin: begins,
+            may_begin,
+            begins,
             progress: Arc::clone(&self.progress),
             room,
         });
@@ -332,6 +375,8 @@ struct ReceivedFrame {
     /// It may follow on nothing, or leave a gap behind the frame before it: the forwarder has
     /// nothing older.
     may_begin: bool,
+    /// What is passed over is no loss: another recorder has it.
+    begins: bool,
     progress: Arc<watch::Sender<Progress>>,
     room: OwnedSemaphorePermit,
 }

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use e2e_tests::process::output;
 use journal::Entry;
 use prost::Message;
-use recorder::log::{Log, LogError, LogHandle, Stream, Taken};
+use recorder::log::{Log, LogError, LogHandle, SpoolOffer, Stream, Taken};
 use schemas::table::Event;
 use schemas::vocab::SpoolId;
 use schemas::wire::{Frame, FrameKind, Received, Rows};
@@ -81,7 +81,7 @@ async fn fill_and_go_on(log: &LogHandle) {
     // queue, and must not be taken.
     let refusal = loop {
         number += 1;
-        assert_eq!(stream.append(&frame(number)).await.unwrap(), Taken::New);
+        assert_eq!(stream.append(&frame(number), false).await.unwrap(), Taken::New);
         if let Err(error) = progress.borrow_and_update().clone() {
             break error;
         }
@@ -103,7 +103,7 @@ async fn fill_and_go_on(log: &LogHandle) {
     let held = stream.held().unwrap().frame;
     assert!(held < number);
     for next in held + 1..=held + 10 {
-        assert_eq!(stream.append(&frame(next)).await.unwrap(), Taken::New);
+        assert_eq!(stream.append(&frame(next), false).await.unwrap(), Taken::New);
     }
     let mut progress = stream.progress();
     let durable = progress.wait_for(|progress| *progress == Ok(held + 10));
@@ -112,7 +112,8 @@ async fn fill_and_go_on(log: &LogHandle) {
 
 async fn take_up(log: &LogHandle) -> Result<Stream, LogError> {
     let boot = "k3f9x2ab".parse().unwrap();
-    log.stream("edge-1".parse().unwrap(), boot, SPOOL, 1).await
+    let offer = SpoolOffer { id: SPOOL, first_frame: 1, first_unacked: 0, acked_elsewhere: false };
+    log.stream("edge-1".parse().unwrap(), boot, offer).await
 }
 
 fn frame(number: u64) -> Frame {

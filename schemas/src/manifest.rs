@@ -124,7 +124,7 @@ pub struct SpoolMark {
 }
 
 /// How far a boot is in the tables.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootMark {
     /// The forwarder.
     pub node: String,
@@ -135,6 +135,20 @@ pub struct BootMark {
     /// The boot's end; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<BootEndMark>,
+    /// Rows that went to another recorder, so that they are not missing here, oldest first: the
+    /// forwarder was moved, as an event `stream_start` says. What concerns sessions and slots of
+    /// such a boot may be incomplete on either side and whole on both together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<SeqRange>,
+}
+
+/// Some rows of a boot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeqRange {
+    /// The first `seq`.
+    pub first: i64,
+    /// The last `seq`, not below `first`.
+    pub last: i64,
 }
 
 /// The end of a boot, as [`crate::wire::BootEnd`] told it.

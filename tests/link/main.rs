@@ -134,6 +134,7 @@ struct Spool {
     dir: PathBuf,
     journal: Journal,
     durable: watch::Sender<u64>,
+    id: watch::Sender<SpoolId>,
 }
 
 impl Spool {
@@ -143,7 +144,8 @@ impl Spool {
             journal::Settings { segment_bytes: 64 << 10, ..journal::Settings::new(SpoolId(7)) };
         let (journal, _) = Journal::open(&dir, settings).unwrap();
         let durable = watch::Sender::new(journal.durable_frame());
-        Self { dir, journal, durable }
+        let id = watch::Sender::new(journal.id());
+        Self { dir, journal, durable, id }
     }
 
     fn lane(&self, socket: &Path) -> AccountingLane {
@@ -152,10 +154,10 @@ impl Spool {
             node: "edge-1".parse().unwrap(),
             boot: "k3f9x2ab".parse().unwrap(),
             spool: self.dir.clone(),
-            spool_id: self.journal.id(),
+            spool_id: self.id.subscribe(),
             clock: Clock::start(),
         };
-        AccountingLane::start(settings, self.durable.subscribe(), |_event| {})
+        AccountingLane::start(settings, self.durable.subscribe(), |_event| {}, |_id, _why| {})
     }
 
     fn append(&mut self, number: u64) {

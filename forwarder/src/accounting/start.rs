@@ -124,7 +124,7 @@ pub fn start(config: &Config, clock: Clock) -> Result<(Account, JournalThread), 
     Ok((account, thread))
 }
 
-fn random() -> Result<u64, StartError> {
+pub(super) fn random() -> Result<u64, StartError> {
     let mut bytes = [0; 8];
     rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())
         .map_err(|error| StartError::io("draw a random number")(error.into()))?;
@@ -188,16 +188,22 @@ fn close_earlier(
     });
     let mut recovered = Vec::new();
     let dead = tables.dead().map_err(StartError::io("look for counter tables"))?;
+    let found = spool.journal.last_frame();
     let mut unusable = Vec::new();
     for table in dead {
         let history = read_history(&spool.journal)?;
         let ours = table.header.kernel_boot == kernel_boot()
-            && table.header.spool_id == spool.journal.id();
+            && spool.journal.has_had_id(table.header.spool_id);
         if history.has_ended(table.header.boot) {
             remove(table)?;
             continue;
         }
         if !ours {
+            unusable.push(table);
+            continue;
+        }
+        if let Err(error) = Ledger::check_spool(table.words(), found) {
+            recovered.push(Recovery::RolledBack(table.header.boot, error));
             unusable.push(table);
             continue;
         }
@@ -260,6 +266,7 @@ fn failed(error: SpoolError) -> StartError {
 #[derive(Debug)]
 enum Recovery {
     Table(Recovered),
+    RolledBack(BootId, TableError),
     Lost(BootEnd),
 }
 
@@ -293,6 +300,15 @@ fn first_events(
                     "boot {} did not end in order: {} ended sessions written, {} running ones \
                      closed as lost; repeats of refused attempts in its last slot are not known",
                     done.boot, done.ended, done.lost
+                ),
+            ),
+            Recovery::RolledBack(boot, error) => tell(
+                Severity::Error,
+                "spool_rolled_back",
+                format!(
+                    "{error}: it was put back to an earlier state. The counter table of boot \
+                     {boot} goes on from rows that are gone here and perhaps not at the recorder, \
+                     so it is not used"
                 ),
             ),
             Recovery::Lost(end) => tell(

@@ -3,8 +3,8 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::Account;
 use super::alarm::Alarm;
 use super::spool::{BoundedSpool, SpoolError};
-use super::start::StartError;
+use super::start::{StartError, random};
 use crate::clock::Clock;
 
 /// How often counters are looked at. After a quiet moment a session's rows are durable at most this
@@ -40,8 +40,8 @@ pub(super) struct OwnTable {
 /// What the spool holds; for the link and for people.
 #[derive(Debug)]
 pub struct SpoolState {
-    /// The spool's id.
-    pub id: SpoolId,
+    /// The spool's id; another one after a fork.
+    pub id: watch::Receiver<SpoolId>,
     /// Its directory.
     pub dir: PathBuf,
     /// Its bound in bytes.
@@ -53,9 +53,23 @@ pub struct SpoolState {
     bytes: AtomicU64,
     oldest_frame: AtomicU64,
     level: AtomicU64,
+    fork: Mutex<Option<Fork>>,
+}
+
+/// The spool is not the only one under its id.
+#[derive(Debug)]
+struct Fork {
+    id: SpoolId,
+    reason: String,
 }
 
 impl SpoolState {
+    /// Reports that the recorder holds other frames under `id` than this spool. The spool gets
+    /// another id soon, if that is still its id.
+    pub fn report_fork(&self, id: SpoolId, reason: String) {
+        *lock(&self.fork) = Some(Fork { id, reason });
+    }
+
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -109,11 +123,13 @@ impl JournalThread {
     ) -> Result<Self, StartError> {
         let spawn_error = |source| StartError::Io { action: "start the journal thread", source };
         let durable = spool.sync()?;
+        table.set_durable_frame(durable);
         let (durable_tx, durable_rx) = watch::channel(durable);
+        let (id_tx, id_rx) = watch::channel(spool.journal.id());
         let (stage_tx, stage_rx) = watch::channel(Stage::Running);
         let (finished_tx, finished_rx) = watch::channel(false);
         let state = Arc::new(SpoolState {
-            id: spool.journal.id(),
+            id: id_rx,
             dir: spool.journal.dir().to_owned(),
             max_bytes: spool.max_bytes,
             durable: durable_rx,
@@ -121,6 +137,7 @@ impl JournalThread {
             bytes: AtomicU64::new(spool.journal.bytes()),
             oldest_frame: AtomicU64::new(spool.journal.first_frame()),
             level: AtomicU64::new(0),
+            fork: Mutex::default(),
         });
         let started = Instant::now();
         let mut journalist = Journalist {
@@ -131,6 +148,7 @@ impl JournalThread {
             started,
             state: Arc::clone(&state),
             durable: durable_tx,
+            id: id_tx,
             alarm: Alarm::default(),
             retry_at: started,
             removed_through: 0,
@@ -184,6 +202,7 @@ struct Journalist {
     started: Instant,
     state: Arc<SpoolState>,
     durable: watch::Sender<u64>,
+    id: watch::Sender<SpoolId>,
     alarm: Alarm,
     retry_at: Instant,
     removed_through: u64,
@@ -227,6 +246,7 @@ impl Journalist {
     }
 
     fn poll(&mut self, ledger: &mut Ledger<'_>) {
+        self.part_ways(ledger);
         self.take_reports(ledger);
         let in_trouble = self.alarm.is_in_trouble();
         if in_trouble && self.clock.now() < self.retry_at {
@@ -241,6 +261,34 @@ impl Journalist {
         let synced = if polled.is_ok() { self.sync_in_turn() } else { self.sync() };
         self.state.bytes.store(self.spool.journal.bytes(), Ordering::Relaxed);
         self.judge(&polled.and(synced), ledger);
+    }
+
+    /// Gives a forked spool another id, first on disk and then in the counter table: recovery knows
+    /// a table by any id that the spool has had. What fails is reported again by the link.
+    fn part_ways(&mut self, ledger: &mut Ledger<'_>) {
+        let Some(Fork { id, reason }) = lock(&self.state.fork).take() else { return };
+        let journal = &mut self.spool.journal;
+        if journal.id() != id {
+            return;
+        }
+        let renewed = random()
+            .map_err(|error| error.to_string())
+            .and_then(|new| journal.renew_id(SpoolId(new)).map_err(|error| error.to_string()));
+        if let Err(error) = renewed {
+            tracing::error!("the spool is forked and cannot be given another id: {error}");
+            return;
+        }
+        let new = journal.id();
+        self.account.shared.table.set_spool_id(new);
+        let message = format!(
+            "{reason}; the spool was copied, or put back to an earlier state. It goes on as {new} \
+             and is sent again: the recorder leaves out the rows it has"
+        );
+        tracing::error!(old = %id, new = %new, "{message}");
+        let attributes = format!("{{\"old\":\"{id}\",\"new\":\"{new}\"}}");
+        let note = self.note(Severity::Error, "spool_forked", message);
+        ledger.event(Event { attributes: Some(attributes), ..note });
+        self.id.send_replace(new);
     }
 
     fn finish(&mut self, ledger: &mut Ledger<'_>) -> bool {
@@ -293,6 +341,7 @@ impl Journalist {
     /// Makes what was appended durable, and lets the link send it.
     fn sync(&mut self) -> Result<(), SpoolError> {
         let durable = self.spool.sync()?;
+        self.account.shared.table.set_durable_frame(durable);
         self.durable.send_if_modified(|known| std::mem::replace(known, durable) != durable);
         Ok(())
     }
@@ -382,8 +431,7 @@ impl Journalist {
     }
 }
 
-/// When this program was built.
-fn built_at() -> Timestamp {
-    let seconds: i64 = env!("BUILT_AT").parse().expect("build.rs writes a number");
-    Timestamp(seconds.saturating_mul(1_000_000))
+/// A report is whole or absent, whoever panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,8 +12,10 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use journal::Reader;
 use schemas::table::Event;
-use schemas::vocab::{BootId, NodeName, Severity, SpoolId};
-use schemas::wire::{Ack, Frame, FrameCodec, FrameKind, Hello, Lane, PROTOCOL, Welcome};
+use schemas::vocab::{BootId, NodeName, SpoolId};
+use schemas::wire::{
+    Ack, Frame, FrameCodec, FrameKind, Hello, Lane, PROTOCOL, RejectCode, Welcome,
+};
 use serde::Serialize;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::watch;
@@ -22,8 +24,10 @@ use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 use tokio_util::codec::FramedWrite;
 use tokio_util::sync::CancellationToken;
 
+use super::acked::{AckNote, Acked};
 use super::connection::{message, refused};
 use super::outgoing::{Outgoing, Reading, blocking};
+use super::word::Word;
 use super::{Backoff, Connection, LinkError, PING_EVERY, SILENCE, backoff, connect, resume};
 use crate::clock::Clock;
 
@@ -33,7 +37,9 @@ pub use super::outgoing::WINDOW_BYTES;
 pub const LAST_ACK_WITHIN: Duration = Duration::from_secs(5);
 /// A connection that lived this long was a good one.
 const GOOD_AFTER: Duration = Duration::from_secs(1);
-/// Wait after a fork or an unreadable spool: a person has to look.
+/// How often it is noted what is acknowledged.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// Wait after a fork, a frame that is refused, or with an unreadable spool.
 const SLOWLY: Duration = Duration::from_secs(30);
 
 /// What the lane needs to know.
@@ -47,8 +53,8 @@ pub struct Settings {
     pub boot: BootId,
     /// The spool's directory.
     pub spool: PathBuf,
-    /// The spool's id.
-    pub spool_id: SpoolId,
+    /// The spool's id, which changes after a fork.
+    pub spool_id: watch::Receiver<SpoolId>,
     /// Labels the events.
     pub clock: Clock,
 }
@@ -85,24 +91,32 @@ pub struct AccountingLane {
 
 impl AccountingLane {
     /// Starts the lane on the current runtime. `durable` is the number of the last fdatasynced
-    /// frame, published by the journal thread. `report` takes the events `recorder_lost` and
-    /// `recorder_back`, without `node`, `boot` and `seq`; it must not block.
+    /// frame, published by the journal thread. `report` takes the events `recorder_lost`,
+    /// `recorder_refuses` and `recorder_back`, without `node`, `boot` and `seq`; `report_fork` is
+    /// told that the recorder holds other frames under the spool's id, and why that is known, so
+    /// that the spool gets another one. Neither must block.
     pub fn start(
         settings: Settings,
         durable: watch::Receiver<u64>,
         report: impl Fn(Event) + Send + Sync + 'static,
+        report_fork: impl Fn(SpoolId, String) + Send + Sync + 'static,
     ) -> Self {
         let (acked_to, acked) = watch::channel(0);
         let (status_to, status) = watch::channel(LinkStatus::default());
         let stopping = CancellationToken::new();
+        let spool_id = *settings.spool_id.borrow();
+        let word = Word::new(settings.socket.clone(), settings.clock, status_to.clone(), report);
         let link = Link {
             settings,
+            spool_id,
             durable: durable.clone(),
-            report: Arc::new(report),
+            report_fork: Arc::new(report_fork),
             acked: acked_to,
+            note: AckNote::default(),
+            recorder_id: 0,
             status: status_to,
             stopping: stopping.clone(),
-            lost_at: None,
+            word,
         };
         Self { durable, acked, status, stopping, task: tokio::spawn(link.run()) }
     }
@@ -138,73 +152,107 @@ impl Drop for AccountingLane {
 
 struct Link {
     settings: Settings,
+    spool_id: SpoolId,
     durable: watch::Receiver<u64>,
-    report: Arc<dyn Fn(Event) + Send + Sync>,
+    report_fork: Arc<dyn Fn(SpoolId, String) + Send + Sync>,
     acked: watch::Sender<u64>,
+    note: AckNote,
+    /// The recorder of this connection; 0: it does not say.
+    recorder_id: u64,
     status: watch::Sender<LinkStatus>,
     stopping: CancellationToken,
-    /// Since when the recorder is lost, once that was said.
-    lost_at: Option<Instant>,
+    word: Word,
 }
 
 impl Link {
     async fn run(mut self) {
         let mut backoff = Backoff::default();
+        let spool = self.settings.spool.clone();
+        self.note.take(blocking(move || Ok(Acked::read(&spool))).await.ok().flatten());
         loop {
             let begun = Instant::now();
             let final_attempt = self.stopping.is_cancelled();
             if final_attempt && *self.acked.borrow() >= *self.durable.borrow() {
                 return;
             }
-            let Err(error) = self.attempt().await else { return };
-            self.lost(&error);
+            let attempted = self.attempt().await;
+            self.note.close(&self.settings.spool).await;
+            let Err(error) = attempted else { return };
+            self.word.lost(&error);
             if final_attempt {
                 return;
             }
-            if begun.elapsed() > GOOD_AFTER && !matches!(error, LinkError::Unreachable { .. }) {
+            let lived = begun.elapsed() > GOOD_AFTER;
+            if lived && !error.is_grave() && !matches!(error, LinkError::Unreachable { .. }) {
                 backoff.reset();
             }
-            let wait = match error {
-                LinkError::Forked(_) | LinkError::Spool(_) => SLOWLY,
-                ref error => backoff.next(backoff::random()).max(error.retry_after()),
+            let wait = match &error {
+                // A frame that is refused stays refused, but nothing is dropped for that.
+                LinkError::Refused { code: RejectCode::Malformed, .. }
+                | LinkError::Forked(_)
+                | LinkError::Spool(_) => SLOWLY,
+                error => backoff.next(backoff::random()).max(error.retry_after()),
             };
-            // Both branches only wait.
+            if let LinkError::Forked(reason) = error {
+                (self.report_fork)(self.spool_id, reason);
+            }
+            // All branches only wait.
             tokio::select! {
                 () = sleep(wait) => {}
+                renewed = self.settings.spool_id.changed() => {
+                    if renewed.is_err() {
+                        self.stopping.cancel();
+                    }
+                }
                 () = self.stopping.cancelled() => {}
             }
         }
     }
 
+    /// A forked spool got another id: nobody has acknowledged anything under that.
+    fn take_up_id(&mut self) {
+        let id = *self.settings.spool_id.borrow_and_update();
+        if std::mem::replace(&mut self.spool_id, id) != id {
+            self.acked.send_replace(0);
+            self.note.take(None);
+        }
+    }
+
     /// One connection, from dial to loss. `Ok`: stopped, and everything is acknowledged.
     async fn attempt(&mut self) -> Result<(), LinkError> {
+        self.take_up_id();
         let hello = self.hello().await?;
         let connection = connect(&self.settings.socket, &hello).await?;
-        let (reader, next) = self.resume(connection.welcome.clone()).await?;
-        self.back();
+        self.recorder_id = connection.welcome.recorder_id;
+        let (reader, next) = self.resume(hello, connection.welcome.clone()).await?;
+        self.word.back();
         let mut session = Outgoing::from(next);
-        self.acknowledge(&mut session, connection.welcome.last_frame)?;
+        self.show_acked(&session);
         self.serve(connection, reader, &mut session).await
     }
 
     async fn hello(&self) -> Result<Hello, LinkError> {
         let (spool, durable) = (self.settings.spool.clone(), *self.durable.borrow());
         let first_frame = blocking(move || resume::first_frame(&spool, durable)).await?;
+        let acked =
+            self.note.last().filter(|acked| acked.spool == self.spool_id && acked.frame <= durable);
         Ok(Hello {
             protocol: PROTOCOL,
             node: self.settings.node.to_string(),
             boot: self.settings.boot.to_string(),
             lane: Lane::Accounting.into(),
-            spool_id: self.settings.spool_id.0,
+            spool_id: self.spool_id.0,
             first_frame,
             last_frame: if first_frame == 0 { 0 } else { durable },
             build: env!("CARGO_PKG_VERSION").to_owned(),
+            first_unacked: acked.map_or(0, |acked| acked.frame + 1),
+            acked_by: acked.map_or(0, |acked| acked.recorder),
         })
     }
 
-    async fn resume(&self, welcome: Welcome) -> Result<(Reader, u64), LinkError> {
+    async fn resume(&self, hello: Hello, welcome: Welcome) -> Result<(Reader, u64), LinkError> {
         let (spool, durable) = (self.settings.spool.clone(), *self.durable.borrow());
-        blocking(move || resume::resume(&spool, durable, &welcome)).await
+        blocking(move || resume::resume(&spool, durable, &hello, &welcome)).await
     }
 
     /// Sends and hears until the connection is lost, or, once stopping, everything is acknowledged.
@@ -218,6 +266,7 @@ impl Link {
         let mut reading = Reading::Idle(reader);
         let mut heard = Instant::now();
         let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+        let mut notes = interval_at(Instant::now() + NOTE_EVERY, NOTE_EVERY);
         loop {
             let durable = *self.durable.borrow_and_update();
             let stopping = self.stopping.is_cancelled();
@@ -253,6 +302,7 @@ impl Link {
                     });
                 }
                 _ = pings.tick() => session.ping(),
+                _ = notes.tick() => self.note.save(&self.settings.spool),
                 changed = self.durable.changed(), if !stopping => {
                     if changed.is_err() {
                         self.stopping.cancel();
@@ -266,7 +316,7 @@ impl Link {
         }
     }
 
-    fn hear(&self, session: &mut Outgoing, frame: &Frame) -> Result<(), LinkError> {
+    fn hear(&mut self, session: &mut Outgoing, frame: &Frame) -> Result<(), LinkError> {
         match frame.kind {
             FrameKind::Ack => self.acknowledge(session, message::<Ack>(frame)?.frame),
             FrameKind::Ping => {
@@ -279,11 +329,25 @@ impl Link {
         }
     }
 
-    fn acknowledge(&self, session: &mut Outgoing, through: u64) -> Result<(), LinkError> {
+    fn acknowledge(&mut self, session: &mut Outgoing, through: u64) -> Result<(), LinkError> {
+        let before = session.acked();
         if !session.acknowledge(through) {
             let text = format!("it acknowledges frame {through}, which was never sent");
             return Err(LinkError::Protocol(text));
         }
+        if through > before {
+            self.word.progress();
+        }
+        if self.recorder_id != 0 {
+            let (spool, recorder) = (self.spool_id, self.recorder_id);
+            self.note.take(Some(Acked { spool, recorder, frame: through }));
+        }
+        self.show_acked(session);
+        Ok(())
+    }
+
+    fn show_acked(&self, session: &Outgoing) {
+        let through = session.acked();
         self.acked.send_if_modified(|acked| {
             let more = through > *acked;
             *acked = through.max(*acked);
@@ -292,57 +356,6 @@ impl Link {
         self.status.send_modify(|status| {
             status.acked_frame = through;
             status.unacked_bytes = session.unacked_bytes();
-        });
-        Ok(())
-    }
-
-    /// The recorder is lost: said once.
-    fn lost(&mut self, error: &LinkError) {
-        let forked = matches!(error, LinkError::Forked(_));
-        self.status.send_modify(|status| {
-            status.connected_since_us = None;
-            status.unacked_bytes = 0;
-            status.last_error = Some(error.to_string());
-            status.forks += u64::from(forked);
-        });
-        if self.lost_at.is_some() {
-            return;
-        }
-        self.lost_at = Some(Instant::now());
-        let message = format!("{error}; the account waits in the spool");
-        if forked {
-            tracing::error!("{message}");
-        } else {
-            tracing::warn!("{message}");
-        }
-        self.event(Severity::Warning, "recorder_lost", message);
-    }
-
-    /// The recorder is back, or there for the first time: said once.
-    fn back(&mut self) {
-        let now = self.settings.clock.wall(self.settings.clock.now());
-        self.status.send_modify(|status| {
-            status.connected_since_us = Some(now.0);
-            status.last_error = None;
-            status.connections += 1;
-        });
-        let Some(lost_at) = self.lost_at.take() else {
-            tracing::info!("the recorder at {} is connected", self.settings.socket.display());
-            return;
-        };
-        let seconds = lost_at.elapsed().as_secs_f64();
-        let message = format!("the recorder is back after {seconds:.1} s");
-        tracing::info!("{message}");
-        self.event(Severity::Info, "recorder_back", message);
-    }
-
-    fn event(&self, severity: Severity, kind: &str, message: String) {
-        (self.report)(Event {
-            ts: self.settings.clock.wall(self.settings.clock.now()).0,
-            severity: severity.as_str().to_owned(),
-            kind: kind.to_owned(),
-            message,
-            ..Event::default()
         });
     }
 }

@@ -60,10 +60,7 @@ pub enum LinkError {
     #[error("the recorder is gone: {0}")]
     Lost(String),
     /// The recorder holds other frames under our numbers than we do, or frames we never made.
-    #[error(
-        "the spool is forked: {0}; it was copied, or restored from a backup. Nothing is sent and \
-         nothing is deleted"
-    )]
+    #[error("the spool is forked: {0}")]
     Forked(String),
     /// The spool cannot be read.
     #[error("the spool cannot be read: {0}")]
@@ -71,6 +68,21 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// Whether it does not pass with time: somebody has to look.
+    pub fn is_grave(&self) -> bool {
+        match self {
+            Self::Forked(_) | Self::Spool(_) => true,
+            Self::Refused { code, .. } => matches!(
+                code,
+                RejectCode::Protocol
+                    | RejectCode::NotAllowed
+                    | RejectCode::Malformed
+                    | RejectCode::NodeTaken
+            ),
+            Self::Unreachable { .. } | Self::Protocol(_) | Self::Lost(_) => false,
+        }
+    }
+
     /// How long the recorder asks to be left alone.
     pub fn retry_after(&self) -> Duration {
         match self {

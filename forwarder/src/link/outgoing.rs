@@ -32,7 +32,7 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Nothing is on its way; frame `next` is the first that will be.
+    /// Nothing is on its way; frame `next` is the first that will be, and what is before it is done.
     pub(super) fn from(next: u64) -> Self {
         Self {
             next,
@@ -43,7 +43,7 @@ impl Outgoing {
             sent_frame: next - 1,
             unacked: VecDeque::new(),
             unacked_bytes: 0,
-            acked: 0,
+            acked: next - 1,
         }
     }
 

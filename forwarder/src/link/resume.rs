@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use journal::{JournalError, Reader};
-use schemas::wire::Welcome;
+use schemas::wire::{Hello, Welcome};
 
 use super::LinkError;
 
@@ -23,13 +23,14 @@ pub(super) fn first_frame(spool: &Path, durable: u64) -> Result<u64, LinkError> 
     Ok(if first <= durable { first } else { 0 })
 }
 
-/// A reader that stands at the first frame the recorder does not hold, and that frame's number.
+/// A reader that stands at the first frame the recorder is to be sent, and that frame's number.
 ///
 /// # Errors
 /// The recorder's last frame is not ours ([`LinkError::Forked`]), or the spool cannot be read.
 pub(super) fn resume(
     spool: &Path,
     durable: u64,
+    hello: &Hello,
     welcome: &Welcome,
 ) -> Result<(Reader, u64), LinkError> {
     let (held, crc) = (welcome.last_frame, welcome.last_crc);
@@ -53,7 +54,11 @@ pub(super) fn resume(
         );
         return Err(LinkError::Forked(text));
     }
-    Ok((reader, first.max(held + 1)))
+    let next = first.max(hello.next_frame(welcome.recorder_id, held)).min(durable + 1);
+    if next > first.max(held + 1) {
+        reader = open_amid_deletions(|| Reader::open(spool, next))?;
+    }
+    Ok((reader, next))
 }
 
 /// Opens a reader. The journal thread deletes what was acknowledged, and may do so between the

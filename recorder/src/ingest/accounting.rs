@@ -9,16 +9,16 @@ use schemas::wire::{Ack, BootEnd, Frame, FrameKind, PROTOCOL, RejectCode, RowVie
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::handshake::{Hailed, HailedSpool};
+use super::handshake::Hailed;
 use super::registry::{Claim, Key};
 use super::{Connection, End, Refusal, Shared, answer};
-use crate::log::{Stream, Taken};
+use crate::log::{SpoolOffer, Stream, Taken};
 
 /// Serves one connection until it ends, and says why it did.
 pub(super) async fn serve(
     connection: &mut Connection,
     hailed: &Hailed,
-    spool: HailedSpool,
+    spool: SpoolOffer,
     shared: &Shared,
     stopping: &CancellationToken,
 ) -> End {
@@ -28,7 +28,7 @@ pub(super) async fn serve(
         Err(end) => return end,
     };
     let (node, boot) = (hailed.node.clone(), hailed.boot);
-    let stream = match shared.log.stream(node, boot, spool.id, spool.first_frame).await {
+    let stream = match shared.log.stream(node, boot, spool).await {
         Ok(stream) => stream,
         Err(error) => return error.into(),
     };
@@ -38,6 +38,7 @@ pub(super) async fn serve(
         last_frame: held.map_or(0, |mark| mark.frame),
         last_crc: held.map_or(0, |mark| mark.crc),
         credit: 0,
+        recorder_id: shared.log.id().0,
     };
     if let Err(end) = answer(connection, &Frame::message(FrameKind::Welcome, 0, &welcome)).await {
         return end;
@@ -108,9 +109,9 @@ impl Lane<'_> {
     }
 
     async fn take_frame(&mut self, frame: &Frame) -> Result<(), End> {
-        self.check_author(frame).map_err(End::Refused)?;
+        let mistaken = self.check_author(frame).map_err(End::Refused)?;
         let counters = &self.shared.counters;
-        match self.stream.append(frame).await? {
+        match self.stream.append(frame, mistaken).await? {
             Taken::New => {
                 counters.frames.fetch_add(1, Relaxed);
                 let bytes = u64::try_from(frame.encoded_len()).unwrap_or(u64::MAX);
@@ -130,31 +131,42 @@ impl Lane<'_> {
     }
 
     /// A frame's rows belong to the node it names, so the peer must be allowed to be that node:
-    /// another than the one of its Hello, when it was renamed with frames in its spool.
-    fn check_author(&self, frame: &Frame) -> Result<(), Refusal> {
+    /// another than the one of its Hello, when it was renamed with frames in its spool. Says whether
+    /// the frame ends a boot without knowing much of it, which is connected itself: whoever started
+    /// with a copy of a spool takes its boot for dead.
+    fn check_author(&self, frame: &Frame) -> Result<bool, Refusal> {
         let number = frame.number;
         let malformed =
             |text: String| Refusal::new(RejectCode::Malformed, format!("frame {number}: {text}"));
         let payload = &frame.payload[..];
-        let (node, boot) = match frame.kind {
+        let (node, boot, is_guess) = match frame.kind {
             FrameKind::BootEnd => {
                 let end = BootEnd::decode(payload).map_err(|error| malformed(error.to_string()))?;
-                (end.node, end.boot)
+                (end.node, end.boot, !end.exact)
             }
             _ => {
                 let mut rows = RowViews::default();
                 rows.read(payload).map_err(|error| malformed(error.to_string()))?;
                 check_names(&rows).map_err(|error| malformed(error.to_string()))?;
-                (rows.node.to_owned(), rows.boot.to_owned())
+                (rows.node.to_owned(), rows.boot.to_owned(), false)
             }
         };
         let node: NodeName = node.parse().map_err(|error| malformed(format!("{error}")))?;
-        let _: BootId = boot.parse().map_err(|error| malformed(format!("{error}")))?;
+        let boot: BootId = boot.parse().map_err(|error| malformed(format!("{error}")))?;
         if node != self.hailed.node {
             let allowed = self.shared.peers.may_be(self.hailed.uid, &node);
             allowed.map_err(|text| Refusal::new(RejectCode::NotAllowed, text))?;
         }
-        Ok(())
+        let is_another = boot != self.hailed.boot;
+        let mistaken = is_guess && is_another && self.shared.registry.is_served(&node, boot);
+        if mistaken {
+            let hailed = self.hailed;
+            self.shared.complaints.warn(&format!(
+                "{hailed} takes boot {boot} of {node} for dead, which is connected itself: its \
+                 spool was copied"
+            ));
+        }
+        Ok(mistaken)
     }
 
     async fn acknowledge(&mut self, durable: u64) -> Result<(), End> {

@@ -8,8 +8,8 @@ use schemas::vocab::{BootId, NodeName, SpoolId};
 use schemas::wire::{Frame, FrameKind, Hello, Lane, PROTOCOL, RejectCode};
 use tokio::time::timeout;
 
-use super::peer::Peers;
 use super::{Connection, End, Refusal, Shared};
+use crate::log::SpoolOffer;
 
 /// Longest `Hello`, in bytes.
 pub(super) const MAX_HELLO: usize = 1024;
@@ -25,16 +25,8 @@ pub(super) struct Hailed {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum HailedLane {
-    Accounting(HailedSpool),
+    Accounting(SpoolOffer),
     Capture,
-}
-
-/// The spool whose frames will come.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct HailedSpool {
-    pub(super) id: SpoolId,
-    /// The oldest frame the forwarder has; 0: none.
-    pub(super) first_frame: u64,
 }
 
 impl fmt::Display for Hailed {
@@ -63,10 +55,10 @@ pub(super) async fn hear(connection: &mut Connection, shared: &Shared) -> Result
             return Err(End::Refused(Refusal::new(RejectCode::Malformed, text)));
         }
     };
-    judge(&first, uid, &shared.peers).map_err(End::Refused)
+    judge(&first, uid, shared).map_err(End::Refused)
 }
 
-fn judge(first: &Frame, uid: u32, peers: &Peers) -> Result<Hailed, Refusal> {
+fn judge(first: &Frame, uid: u32, shared: &Shared) -> Result<Hailed, Refusal> {
     let malformed = |text: String| Refusal::new(RejectCode::Malformed, text);
     if first.kind != FrameKind::Hello {
         let text = format!("it begins with a frame of kind {:?} instead of Hello", first.kind);
@@ -84,13 +76,15 @@ fn judge(first: &Frame, uid: u32, peers: &Peers) -> Result<Hailed, Refusal> {
     let node = hello.node.parse().map_err(|error| malformed(format!("its node: {error}")))?;
     let boot = hello.boot.parse().map_err(|error| malformed(format!("its boot: {error}")))?;
     let lane = match hello.lane() {
-        Lane::Accounting => HailedLane::Accounting(HailedSpool {
+        Lane::Accounting => HailedLane::Accounting(SpoolOffer {
             id: SpoolId(hello.spool_id),
             first_frame: hello.first_frame,
+            first_unacked: hello.first_unacked,
+            acked_elsewhere: hello.is_acked_elsewhere(shared.log.id().0),
         }),
         Lane::Capture => HailedLane::Capture,
         Lane::Unspecified => return Err(malformed(format!("lane {} is not known", hello.lane))),
     };
-    peers.may_be(uid, &node).map_err(|text| Refusal::new(RejectCode::NotAllowed, text))?;
+    shared.peers.may_be(uid, &node).map_err(|text| Refusal::new(RejectCode::NotAllowed, text))?;
     Ok(Hailed { node, boot, uid, lane })
 }

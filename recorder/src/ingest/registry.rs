@@ -1,10 +1,13 @@
 //! Which connection is the current one of a spool or of a node's capture lane: the newest wins.
+//!
+//! A node's name is taken while a forwarder is connected under it: another one, which is told by its
+//! spool and its boot, is refused until that has gone.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use schemas::vocab::{NodeName, SpoolId};
+use schemas::vocab::{BootId, NodeName, SpoolId};
 use schemas::wire::RejectCode;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
@@ -15,6 +18,8 @@ use super::{ConnectionStatus, End, Refusal};
 
 /// How long the connection before may take to end.
 const YIELD_WITHIN: Duration = Duration::from_secs(5);
+/// When a forwarder whose name is taken may ask again.
+const NAME_RETRY_MS: u32 = 1000;
 
 /// What there may be one connection of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,6 +63,7 @@ impl Registry {
         let closing = parent.child_token();
         let turn = {
             let mut slots = lock(&self.slots);
+            admit(&slots, &key, hailed)?;
             let slot = slots.entry(key.clone()).or_insert_with(|| Slot {
                 turn: Arc::default(),
                 closing: CancellationToken::new(),
@@ -75,10 +81,20 @@ impl Registry {
         if claim.closing.is_cancelled() {
             return Err(claim.superseded(parent));
         }
-        if let Some(slot) = lock(&self.slots).get_mut(&claim.key) {
+        let mut slots = lock(&self.slots);
+        // Somebody may have come while this one waited for its turn.
+        admit(&slots, &claim.key, hailed)?;
+        if let Some(slot) = slots.get_mut(&claim.key) {
             slot.current = Some((status(hailed), Instant::now()));
         }
+        drop(slots);
         Ok(claim)
+    }
+
+    /// Whether the run of a node is connected with its account.
+    pub(super) fn is_served(&self, node: &NodeName, boot: BootId) -> bool {
+        served(&lock(&self.slots))
+            .any(|(_, status)| status.node == node.as_str() && status.boot == boot.as_str())
     }
 
     pub(super) fn list(&self) -> Vec<ConnectionStatus> {
@@ -123,6 +139,32 @@ impl Drop for Claim {
             slots.remove(&self.key);
         }
     }
+}
+
+/// The accounts that are being received, each with its spool.
+fn served(slots: &HashMap<Key, Slot>) -> impl Iterator<Item = (SpoolId, &ConnectionStatus)> {
+    slots.iter().filter_map(|(key, slot)| match (key, &slot.current) {
+        (Key::Spool(spool), Some((status, _))) => Some((*spool, status)),
+        _ => None,
+    })
+}
+
+/// Refuses a second forwarder by the name of one that is connected. The same spool is not judged
+/// here: of its connections the newest wins.
+fn admit(slots: &HashMap<Key, Slot>, key: &Key, hailed: &Hailed) -> Result<(), End> {
+    let boot = hailed.boot.as_str();
+    let mut others = served(slots).filter(|(spool, status)| {
+        status.node == hailed.node.as_str() && status.boot != boot && *key != Key::Spool(*spool)
+    });
+    let Some((spool, status)) = others.next() else { return Ok(()) };
+    let text = format!(
+        "node {} is connected already, as boot {} with spool {spool}; give one of the two another \
+         `node` in its forwarder.toml",
+        status.node, status.boot
+    );
+    let refusal =
+        Refusal { retry_after_ms: NAME_RETRY_MS, ..Refusal::new(RejectCode::NodeTaken, text) };
+    Err(End::Refused(refusal))
 }
 
 fn status(hailed: &Hailed) -> ConnectionStatus {

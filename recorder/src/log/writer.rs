@@ -127,16 +127,17 @@ impl Writer {
     }
 
     fn receive(&mut self, received: ReceivedFrame) {
-        let ReceivedFrame { payload, node, boot, spool, mark, may_begin, progress, room } =
+        let ReceivedFrame { payload, node, boot, spool, mark, may_begin, begins, progress, room } =
             received;
+        let is_loss = !begins;
         let last = self.group.marks.get(&spool).or_else(|| self.marks.get(&spool)).copied();
         let follows = last.is_some_and(|last| mark.frame == last.frame + 1);
-        let begins = may_begin && last.is_none_or(|last| mark.frame > last.frame);
-        if !follows && !begins {
+        let may_begin = may_begin && last.is_none_or(|last| mark.frame > last.frame);
+        if !follows && !may_begin {
             // The frame before it was refused, and its connection knows.
             return;
         }
-        let event = || begin_event(node.as_str(), boot.as_str(), spool, last, mark.frame);
+        let event = || begin_event(node.as_str(), boot.as_str(), spool, last, mark.frame, is_loss);
         let told = if follows { Ok(()) } else { self.tell(spool, mark.frame, event) };
         match told.and_then(|()| self.append(FrameKind::Received, payload)) {
             Ok(()) => {
@@ -285,7 +286,14 @@ impl Writer {
 }
 
 /// A spool begins here, or goes on behind a gap.
-fn begin_event(node: &str, boot: &str, spool: SpoolId, last: Option<Mark>, first: u64) -> Event {
+fn begin_event(
+    node: &str,
+    boot: &str,
+    spool: SpoolId,
+    last: Option<Mark>,
+    first: u64,
+    is_loss: bool,
+) -> Event {
     let (severity, kind, message) = match last {
         None if first == 1 => {
             (Severity::Info, "stream_start", format!("the stream of spool {spool} begins"))
@@ -295,6 +303,15 @@ fn begin_event(node: &str, boot: &str, spool: SpoolId, last: Option<Mark>, first
             "stream_start",
             format!(
                 "the stream of spool {spool} begins at frame {first}: this recorder never saw the frames before"
+            ),
+        ),
+        Some(last) if !is_loss => (
+            Severity::Warning,
+            "stream_start",
+            format!(
+                "the stream of spool {spool} goes on at frame {first}: another recorder has the \
+                 frames from {} on",
+                last.frame + 1
             ),
         ),
         Some(last) => (
@@ -307,6 +324,8 @@ fn begin_event(node: &str, boot: &str, spool: SpoolId, last: Option<Mark>, first
             ),
         ),
     };
+    let held = last.map_or(0, |last| last.frame);
+    let attributes = format!("{{\"spool\":\"{spool}\",\"first\":{first},\"held\":{held}}}");
     Event {
         node: node.to_owned(),
         boot: boot.to_owned(),
@@ -314,6 +333,7 @@ fn begin_event(node: &str, boot: &str, spool: SpoolId, last: Option<Mark>, first
         severity: severity.as_str().to_owned(),
         kind: kind.to_owned(),
         message,
+        attributes: Some(attributes),
         ..Event::default()
     }
 }

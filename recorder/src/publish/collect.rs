@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use journal::{JournalError, SegmentReader};
 use prost::Message;
-use schemas::manifest::{BootEndMark, BootMark, SpoolMark};
+use schemas::manifest::{BootEndMark, BootMark, SeqRange, SpoolMark};
 use schemas::table::CaptureView;
 use schemas::vocab::SpoolId;
 use schemas::wire::{
@@ -134,6 +134,7 @@ impl<'f> Collector<'_, 'f> {
             .map_err(|error| error.to_string())?
             .ok_or("the frame in it is cut off")?;
         let seen_before = !self.advance_spool(received, frame.number, frame.crc());
+        let begins = received.begins && !seen_before;
         match frame.kind {
             FrameKind::Rows => {
                 self.frame.read(frame.message).map_err(|error| error.to_string())?;
@@ -141,11 +142,22 @@ impl<'f> Collector<'_, 'f> {
                     self.collected.duplicates += as_u64(self.frame.len());
                     return Ok(());
                 }
+                if begins && let Some(first) = self.frame.oldest_seq() {
+                    self.pass_over(self.frame.node, self.frame.boot, first - 1);
+                }
                 self.drop_duplicates();
                 self.frame.fill_in();
                 self.collected.rows.append(&mut self.frame);
             }
-            FrameKind::BootEnd => self.end_boot(frame.message)?,
+            FrameKind::BootEnd => {
+                let end = BootEnd::decode(frame.message).map_err(|error| error.to_string())?;
+                if begins {
+                    self.pass_over(&end.node, &end.boot, end.last_seq);
+                }
+                if !received.mistaken {
+                    self.end_boot(&end);
+                }
+            }
             // A kind of a newer forwarder that we may skip: a critical one did not decode.
             FrameKind::Unknown(_) => {}
             other => return Err(format!("a frame of kind {other:?} has no place in a spool")),
@@ -177,23 +189,34 @@ impl<'f> Collector<'_, 'f> {
         self.collected.duplicates += as_u64(before - self.frame.len());
     }
 
-    fn end_boot(&mut self, message: &[u8]) -> Result<(), String> {
-        let end = BootEnd::decode(message).map_err(|error| error.to_string())?;
+    /// The stream begins behind the row `through` of a boot: another recorder has those that are
+    /// not here.
+    fn pass_over(&mut self, node: &str, boot: &str, through: i64) {
+        let mark = self.boot(node, boot);
+        let known = mark.elsewhere.last().map_or(0, |range| range.last).max(mark.last_seq);
+        if through > known {
+            mark.elsewhere.push(SeqRange { first: known + 1, last: through });
+        }
+    }
+
+    fn end_boot(&mut self, end: &BootEnd) {
+        let mark = self.boot(&end.node, &end.boot);
+        // Who knows little of a boot may know less of it than the tables do.
+        let last_seq = if end.exact { end.last_seq } else { end.last_seq.max(mark.last_seq) };
         // Found twice it counts once.
-        self.boot(&end.node, &end.boot).end.get_or_insert(BootEndMark {
-            last_seq: end.last_seq,
+        mark.end.get_or_insert(BootEndMark {
+            last_seq,
             last_session_no: end.last_session_no,
             unopened: end.unopened,
             exact: end.exact,
             ended_at: end.ended_at,
         });
-        Ok(())
     }
 
     fn boot(&mut self, node: &str, boot: &str) -> &mut BootMark {
         let key = (node.to_owned(), boot.to_owned());
         let new =
-            || BootMark { node: node.to_owned(), boot: boot.to_owned(), last_seq: 0, end: None };
+            || BootMark { node: node.to_owned(), boot: boot.to_owned(), ..BootMark::default() };
         let known = self.marks.boot(node, boot);
         self.boots.entry(key).or_insert_with(|| known.cloned().unwrap_or_else(new))
     }

@@ -42,7 +42,12 @@ impl Bench {
     fn receive(&mut self, spool_id: u64, number: u64, kind: FrameKind, message: &impl Message) {
         let mut frame = BytesMut::new();
         Frame::message(kind, number, message).encode(&mut frame);
-        let received = Received { node: "edge-1".into(), spool_id, frame: frame.freeze() };
+        let received = Received {
+            node: "edge-1".into(),
+            spool_id,
+            frame: frame.freeze(),
+            ..Received::default()
+        };
         self.append(FrameKind::Received, received.encode_to_vec());
     }
 

@@ -42,6 +42,7 @@ impl Sender {
             first_frame: 1,
             last_frame,
             build: "test".into(),
+            ..Hello::default()
         };
         sender.send(&Frame::message(FrameKind::Hello, 0, &hello))?;
         let frame = sender.receive()?;

@@ -141,6 +141,14 @@ pub struct Received {
     /// The whole frame, header included.
     #[prost(bytes = "bytes", tag = 3)]
     pub frame: bytes::Bytes,
+    /// The stream begins here, or goes on here, because another recorder acknowledged the frames
+    /// before: rows that are missing before this frame's are no loss.
+    #[prost(bool, tag = 4)]
+    pub begins: bool,
+    /// The frame ends a boot that was connected itself when the frame came: a copy of its spool
+    /// took it for dead. It ends nothing.
+    #[prost(bool, tag = 5)]
+    pub mistaken: bool,
 }
 
 /// What a connection carries.
@@ -182,6 +190,29 @@ pub struct Hello {
     /// The forwarder's version, for logs.
     #[prost(string, tag = 8)]
     pub build: String,
+    /// Accounting: number of the first frame that no recorder has acknowledged; 0: not known.
+    #[prost(uint64, tag = 9)]
+    pub first_unacked: u64,
+    /// Accounting: the recorder that acknowledged the frames before, as its [`Welcome`] named it; 0:
+    /// none did, or it is not known.
+    #[prost(fixed64, tag = 10)]
+    pub acked_by: u64,
+}
+
+impl Hello {
+    /// Whether another recorder than `recorder` acknowledged the frames before `first_unacked`.
+    pub fn is_acked_elsewhere(&self, recorder: u64) -> bool {
+        self.acked_by != 0 && recorder != 0 && self.acked_by != recorder
+    }
+
+    /// The first frame that is to be sent to `recorder`, which holds the spool's frames through
+    /// `held` (0: none). The recorder that acknowledged the last ones gets everything it does not
+    /// hold; any other begins at the first frame that nobody has acknowledged, so that no row is in
+    /// the tables of both.
+    pub fn next_frame(&self, recorder: u64, held: u64) -> u64 {
+        let from = if self.is_acked_elsewhere(recorder) { self.first_unacked } else { 0 };
+        self.first_frame.max(held + 1).max(from)
+    }
 }
 
 /// The recorder's answer to a [`Hello`] it accepts.
@@ -199,6 +230,9 @@ pub struct Welcome {
     /// Capture: payload bytes that may be sent before the next [`Credit`].
     #[prost(uint64, tag = 4)]
     pub credit: u64,
+    /// Accounting: the recorder, by the id of its log; 0: not said.
+    #[prost(fixed64, tag = 5)]
+    pub recorder_id: u64,
 }
 
 /// Why a recorder refuses.
@@ -219,6 +253,8 @@ pub enum RejectCode {
     Storage = 5,
     /// The recorder is stopping.
     Stopping = 6,
+    /// Another forwarder is connected under the same node name.
+    NodeTaken = 7,
 }
 
 /// The recorder's refusal; it closes the connection behind it.

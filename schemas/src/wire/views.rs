@@ -85,6 +85,16 @@ impl<'a> RowViews<'a> {
         newest!(sessions usage slots denied events)
     }
 
+    /// The smallest `seq` of all rows; `None`: no row has one.
+    pub fn oldest_seq(&self) -> Option<i64> {
+        macro_rules! oldest {
+            ($($rows:ident)+) => {
+                [$(self.$rows.iter().filter_map(|row| row.seq).min()),+].into_iter().flatten().min()
+            };
+        }
+        oldest!(sessions usage slots denied events)
+    }
+
     /// Leaves out the rows whose `seq` is at most `held`.
     pub fn drop_through(&mut self, held: i64) {
         macro_rules! drop_held {

@@ -174,6 +174,7 @@ impl Account {
             boot: boot.to_owned(),
             last_seq: seq,
             end: (boot == ENDED).then_some(end),
+            ..BootMark::default()
         });
     }
 }

@@ -38,6 +38,8 @@ pub(super) mod header {
     pub(in super::super) const NEXT_SESSION_NO: usize = 8;
     pub(in super::super) const LAST_POLL: usize = 9;
     pub(in super::super) const NAMES_USED: usize = 10;
+    /// The spool's last durable frame, as the journal thread knows it.
+    pub(in super::super) const DURABLE_FRAME: usize = 11;
     /// Up to when an earlier boot tells what moved; 0: not known.
     pub(in super::super) const DOWN_SINCE: usize = 12;
     /// Two tally entries of six words, see [`super::super::frame`].
@@ -157,6 +159,14 @@ pub enum TableError {
     /// It does not begin like one, or its creation was cut short.
     #[error("not a counter table of this version")]
     Format,
+    /// The spool ends before a frame that was durable: it was put back to an earlier state.
+    #[error("the spool ends with frame {found}, but frame {known} was durable")]
+    RolledBack {
+        /// The last frame that the boot made durable.
+        known: u64,
+        /// The spool's last frame.
+        found: u64,
+    },
     /// Its size does not fit what it says.
     #[error("the counter table should have {expected} bytes and has {found}")]
     Size {

@@ -170,6 +170,19 @@ impl Ledger<'_> {
         Words::open(words)?.read_header()
     }
 
+    /// Whether the spool, whose last frame is `last_frame`, still holds what the table's boot made
+    /// durable in it.
+    ///
+    /// # Errors
+    /// It does not, or `words` is not a table.
+    pub fn check_spool(words: &[AtomicU64], last_frame: u64) -> Result<(), TableError> {
+        let known = Words::open(words)?.header(header::DURABLE_FRAME);
+        if known > last_frame {
+            return Err(TableError::RolledBack { known, found: last_frame });
+        }
+        Ok(())
+    }
+
     /// Closes the account of the dead boot in `words`. It may itself be killed at any point and
     /// done again: the same rows are in the spool in the end.
     ///

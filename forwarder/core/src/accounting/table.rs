@@ -9,7 +9,7 @@ use schemas::table::Session;
 use schemas::vocab::SpoolId;
 
 use super::free::FreeSlots;
-use super::layout::{Geometry, Header, TableError, Words, state};
+use super::layout::{Geometry, Header, TableError, Words, header, state};
 use super::names;
 use super::overflow::Overflow;
 use super::row::Pages;
@@ -60,6 +60,12 @@ impl CounterTable {
     /// into the spool it names.
     pub fn set_spool_id(&self, id: SpoolId) {
         self.words().set_spool_id(id);
+    }
+
+    /// Says how far the spool is durable, so that recovery notices when it was put back to an
+    /// earlier state: the recorder may hold rows which that state knows nothing of.
+    pub fn set_durable_frame(&self, frame: u64) {
+        self.words().set_header(header::DURABLE_FRAME, frame);
     }
 
     /// Sessions the table can hold at once.
