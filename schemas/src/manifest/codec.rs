@@ -171,6 +171,7 @@ mod tests {
                 boot: "aaaaaaaa".into(),
                 last_seq: 5,
                 end: None,
+                elsewhere: Vec::new(),
             }],
             retired: Vec::new(),
             log_through: 12,
