@@ -435,3 +435,9 @@ impl Journalist {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// When this program was built.
+fn built_at() -> Timestamp {
+    let seconds: i64 = env!("BUILT_AT").parse().expect("build.rs writes a number");
+    Timestamp(seconds.saturating_mul(1_000_000))
+}
