@@ -32,7 +32,7 @@ fn part(path: &str) -> Part {
 }
 
 fn boot(boot: &str, last_seq: i64) -> BootMark {
-    BootMark { node: "edge-1".into(), boot: boot.into(), last_seq, end: None }
+    BootMark { node: "edge-1".into(), boot: boot.into(), last_seq, ..BootMark::default() }
 }
 
 #[test]
