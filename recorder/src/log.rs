@@ -301,6 +301,11 @@ impl Stream {
         self.held
     }
 
+    /// Whose frames they are.
+    pub fn spool(&self) -> SpoolId {
+        self.offer.id
+    }
+
     /// The number of the last durable frame, or the error that ended the stream.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()

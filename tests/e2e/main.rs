@@ -15,6 +15,7 @@ mod metrics;
 mod migration;
 mod reload;
 mod rows;
+mod several;
 mod tcp;
 mod torture;
 mod udp;

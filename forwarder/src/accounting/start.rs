@@ -2,7 +2,8 @@
 //! first, and only then does this boot take its first row number.
 
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use forwarder_core::accounting::{
     CounterTable, Geometry, Header, Ledger, MAX_SPOOL_PATH_BYTES, Recovered, SpoolHistory,
@@ -28,6 +29,17 @@ pub enum StartError {
     /// The spool could not be opened or read.
     #[error("cannot open the spool: {0}")]
     Spool(#[from] JournalError),
+    /// Somebody else has the spool.
+    #[error(
+        "cannot open the spool: {path} is in use by {holder}: stop it, or name another directory as \
+         `recorder.spool`", path = path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// Who has it.
+        holder: String,
+    },
     /// The spool's path is of no use.
     #[error("cannot use {path} as the spool: {source}")]
     Path {
@@ -56,7 +68,7 @@ impl StartError {
     /// The code that the program ends with.
     pub fn exit(&self) -> Exit {
         let source = match self {
-            Self::Spool(JournalError::Locked { .. }) => return Exit::Locked,
+            Self::Spool(JournalError::Locked { .. }) | Self::InUse { .. } => return Exit::Locked,
             Self::Spool(JournalError::Io { source, .. })
             | Self::Path { source, .. }
             | Self::Io { source, .. } => source,
@@ -132,7 +144,17 @@ pub(super) fn random() -> Result<u64, StartError> {
 }
 
 fn open_spool(dir: &Path) -> Result<Journal, StartError> {
-    let (journal, found) = Journal::open(dir, Settings::new(SpoolId(random()?)))?;
+    let opened = Journal::open(dir, Settings::new(SpoolId(random()?)));
+    let (journal, found) = opened.map_err(|error| match error {
+        JournalError::Locked { path } => {
+            let holder = lock_holder(&path).map_or_else(
+                || "another process".to_owned(),
+                |process| format!("process {process}"),
+            );
+            StartError::InUse { path, holder }
+        }
+        error => StartError::Spool(error),
+    })?;
     if found.damaged {
         tracing::error!(
             bytes = found.cut_bytes,
@@ -143,6 +165,21 @@ fn open_spool(dir: &Path) -> Result<Journal, StartError> {
         tracing::info!(bytes = found.cut_bytes, "cut a torn frame off the spool's tail");
     }
     Ok(journal)
+}
+
+/// The process that holds the lock on a directory, from `/proc/locks`; `None`: that does not tell,
+/// as where the process lives in a container of its own.
+fn lock_holder(dir: &Path) -> Option<u32> {
+    let metadata = std::fs::metadata(dir).ok()?;
+    let (dev, inode) = (metadata.dev(), metadata.ino());
+    let (major, minor) = (rustix::fs::major(dev), rustix::fs::minor(dev));
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let held = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // proc_locks(5): number, kind, mode, access, process, file, and the range.
+    let mut held = held.filter(|words| words.get(1) == Some(&"FLOCK"));
+    let found = held.find(|words| words.get(5) == Some(&file.as_str()))?;
+    found.get(4)?.parse().ok().filter(|process| *process > 0)
 }
 
 fn canonical(spool: &Path) -> Result<String, StartError> {

@@ -38,7 +38,7 @@ pub const LAST_ACK_WITHIN: Duration = Duration::from_secs(5);
 /// A connection that lived this long was a good one.
 const GOOD_AFTER: Duration = Duration::from_secs(1);
 /// How often it is noted what is acknowledged.
-const NOTE_EVERY: Duration = Duration::from_secs(1);
+const NOTE_EVERY: Duration = Duration::from_millis(100);
 /// Wait after a fork, a frame that is refused, or with an unreadable spool.
 const SLOWLY: Duration = Duration::from_secs(30);
 

@@ -4,7 +4,7 @@
 //! `<spool>/acked` is one line: the spool's id, the recorder's, the last acknowledged frame, and a
 //! checksum of these. It is a note and no truth: a recorder that holds more or less says so in its
 //! `Welcome`. It is written over in place, so that a full disk does not matter, and made durable
-//! when the lane ends; a process that is killed may leave it a second old.
+//! when a connection ends; a process that is killed may leave it a tenth of a second old.
 
 use std::fs::OpenOptions;
 use std::io;

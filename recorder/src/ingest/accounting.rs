@@ -1,11 +1,15 @@
 //! The accounting lane: frames in the order of their numbers into the log, acknowledgements back.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
 
 use futures_util::StreamExt;
 use prost::Message;
-use schemas::vocab::{BootId, InvalidName, NodeName, check_name};
-use schemas::wire::{Ack, BootEnd, Frame, FrameKind, PROTOCOL, RejectCode, RowViews, Welcome};
+use schemas::table::Event;
+use schemas::vocab::{BootId, InvalidName, NodeName, Severity, Timestamp, check_name};
+use schemas::wire::{
+    Ack, BootEnd, Frame, FrameKind, PROTOCOL, RejectCode, RowViews, Rows, Welcome,
+};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -109,7 +113,11 @@ impl Lane<'_> {
     }
 
     async fn take_frame(&mut self, frame: &Frame) -> Result<(), End> {
-        let mistaken = self.check_author(frame).map_err(End::Refused)?;
+        let doubt = self.check_author(frame).map_err(End::Refused)?;
+        let mistaken = doubt.is_some();
+        if let Some(doubt) = doubt {
+            self.tell(doubt).await?;
+        }
         let counters = &self.shared.counters;
         match self.stream.append(frame, mistaken).await? {
             Taken::New => {
@@ -131,10 +139,10 @@ impl Lane<'_> {
     }
 
     /// A frame's rows belong to the node it names, so the peer must be allowed to be that node:
-    /// another than the one of its Hello, when it was renamed with frames in its spool. Says whether
-    /// the frame ends a boot without knowing much of it, which is connected itself: whoever started
-    /// with a copy of a spool takes its boot for dead.
-    fn check_author(&self, frame: &Frame) -> Result<bool, Refusal> {
+    /// another than the one of its Hello, when it was renamed with frames in its spool. Gives the
+    /// doubt when it ends a boot without knowing much of it, which is connected itself: whoever
+    /// started with a copy of a spool takes its boot for dead.
+    fn check_author(&self, frame: &Frame) -> Result<Option<String>, Refusal> {
         let number = frame.number;
         let malformed =
             |text: String| Refusal::new(RejectCode::Malformed, format!("frame {number}: {text}"));
@@ -157,16 +165,31 @@ impl Lane<'_> {
             let allowed = self.shared.peers.may_be(self.hailed.uid, &node);
             allowed.map_err(|text| Refusal::new(RejectCode::NotAllowed, text))?;
         }
+        let registry = &self.shared.registry;
         let is_another = boot != self.hailed.boot;
-        let mistaken = is_guess && is_another && self.shared.registry.is_served(&node, boot);
-        if mistaken {
-            let hailed = self.hailed;
-            self.shared.complaints.warn(&format!(
-                "{hailed} takes boot {boot} of {node} for dead, which is connected itself: its \
-                 spool was copied"
-            ));
-        }
-        Ok(mistaken)
+        let spool = self.stream.spool();
+        let mistaken = is_guess && is_another && registry.lives_elsewhere(&node, boot, spool);
+        Ok(mistaken.then(|| {
+            format!(
+                "spool {spool} takes boot {boot} of {node} for dead, which is connected itself: it \
+                 is a copy of that boot's spool, and its word is not taken"
+            )
+        }))
+    }
+
+    async fn tell(&self, message: String) -> Result<(), End> {
+        self.shared.complaints.warn(&message);
+        let event = Event {
+            node: self.hailed.node.to_string(),
+            boot: self.hailed.boot.to_string(),
+            ts: Timestamp::from_system(SystemTime::now()).0,
+            severity: Severity::Warning.as_str().to_owned(),
+            kind: "boot_end_doubted".to_owned(),
+            message,
+            ..Event::default()
+        };
+        let rows = Rows { events: vec![event], ..Rows::default() };
+        Ok(self.shared.log.append_rows(&rows).await?)
     }
 
     async fn acknowledge(&mut self, durable: u64) -> Result<(), End> {

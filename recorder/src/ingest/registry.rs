@@ -20,6 +20,10 @@ use super::{ConnectionStatus, End, Refusal};
 const YIELD_WITHIN: Duration = Duration::from_secs(5);
 /// When a forwarder whose name is taken may ask again.
 const NAME_RETRY_MS: u32 = 1000;
+/// How long a run that was connected is not taken for dead on the word of another.
+const LIVES_FOR: Duration = Duration::from_secs(60);
+/// Most such runs.
+const RECENT: usize = 1024;
 
 /// What there may be one connection of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,7 +34,24 @@ pub(super) enum Key {
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    slots: Arc<Mutex<HashMap<Key, Slot>>>,
+    slots: Slots,
+}
+
+type Slots = Arc<Mutex<Table>>;
+
+#[derive(Debug, Default)]
+struct Table {
+    slots: HashMap<Key, Slot>,
+    /// Runs whose account was received until a moment ago, at most [`RECENT`] of them.
+    recent: Vec<Recent>,
+}
+
+#[derive(Debug)]
+struct Recent {
+    node: String,
+    boot: String,
+    spool: SpoolId,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -46,7 +67,7 @@ struct Slot {
 /// The right of one connection to be served. Dropping it ends the right.
 #[derive(Debug)]
 pub(super) struct Claim {
-    slots: Arc<Mutex<HashMap<Key, Slot>>>,
+    slots: Slots,
     key: Key,
     closing: CancellationToken,
     turn: Option<OwnedMutexGuard<()>>,
@@ -62,9 +83,9 @@ impl Registry {
     ) -> Result<Claim, End> {
         let closing = parent.child_token();
         let turn = {
-            let mut slots = lock(&self.slots);
-            admit(&slots, &key, hailed)?;
-            let slot = slots.entry(key.clone()).or_insert_with(|| Slot {
+            let mut table = lock(&self.slots);
+            admit(&table.slots, &key, hailed)?;
+            let slot = table.slots.entry(key.clone()).or_insert_with(|| Slot {
                 turn: Arc::default(),
                 closing: CancellationToken::new(),
                 current: None,
@@ -81,24 +102,33 @@ impl Registry {
         if claim.closing.is_cancelled() {
             return Err(claim.superseded(parent));
         }
-        let mut slots = lock(&self.slots);
+        let mut table = lock(&self.slots);
         // Somebody may have come while this one waited for its turn.
-        admit(&slots, &claim.key, hailed)?;
-        if let Some(slot) = slots.get_mut(&claim.key) {
+        admit(&table.slots, &claim.key, hailed)?;
+        if let Some(slot) = table.slots.get_mut(&claim.key) {
             slot.current = Some((status(hailed), Instant::now()));
         }
-        drop(slots);
+        drop(table);
         Ok(claim)
     }
 
-    /// Whether the run of a node is connected with its account.
-    pub(super) fn is_served(&self, node: &NodeName, boot: BootId) -> bool {
-        served(&lock(&self.slots))
-            .any(|(_, status)| status.node == node.as_str() && status.boot == boot.as_str())
+    /// Whether the run of a node is connected with another spool than `spool`, or was within the
+    /// last [`LIVES_FOR`]: a connection that is lost is made again within 30 s.
+    pub(super) fn lives_elsewhere(&self, node: &NodeName, boot: BootId, spool: SpoolId) -> bool {
+        let table = lock(&self.slots);
+        let (node, boot, now) = (node.as_str(), boot.as_str(), Instant::now());
+        let is_served = served(&table.slots)
+            .any(|(of, status)| status.node == node && status.boot == boot && of != spool);
+        let mut recent = table.recent.iter();
+        is_served
+            || recent.any(|run| {
+                run.node == node && run.boot == boot && run.spool != spool && now < run.until
+            })
     }
 
     pub(super) fn list(&self) -> Vec<ConnectionStatus> {
         let mut list: Vec<_> = lock(&self.slots)
+            .slots
             .values()
             .filter_map(|slot| slot.current.as_ref())
             .map(|(status, since)| ConnectionStatus {
@@ -129,10 +159,18 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut slots = lock(&self.slots);
+        let mut table = lock(&self.slots);
+        let Table { slots, recent } = &mut *table;
         let Some(slot) = slots.get_mut(&self.key) else { return };
-        if self.turn.take().is_some() {
-            slot.current = None;
+        let served = self.turn.take().and_then(|_turn| slot.current.take());
+        if let (Key::Spool(spool), Some((status, _))) = (&self.key, served) {
+            let now = Instant::now();
+            recent.retain(|run| now < run.until && run.boot != status.boot);
+            if recent.len() == RECENT {
+                recent.remove(0);
+            }
+            let ConnectionStatus { node, boot, .. } = status;
+            recent.push(Recent { node, boot, spool: *spool, until: now + LIVES_FOR });
         }
         // Nobody else holds or waits for the place.
         if Arc::strong_count(&slot.turn) == 1 {

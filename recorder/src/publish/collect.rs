@@ -185,6 +185,10 @@ impl<'f> Collector<'_, 'f> {
         let mark = self.boot(self.frame.node, self.frame.boot);
         let held = mark.last_seq;
         mark.last_seq = held.max(newest);
+        if let Some(end) = mark.end.as_mut().filter(|end| !end.exact) {
+            // It was taken for dead, and has more to say.
+            end.last_seq = end.last_seq.max(newest);
+        }
         self.frame.drop_through(held);
         self.collected.duplicates += as_u64(before - self.frame.len());
     }
@@ -203,8 +207,11 @@ impl<'f> Collector<'_, 'f> {
         let mark = self.boot(&end.node, &end.boot);
         // Who knows little of a boot may know less of it than the tables do.
         let last_seq = if end.exact { end.last_seq } else { end.last_seq.max(mark.last_seq) };
-        // Found twice it counts once.
-        mark.end.get_or_insert(BootEndMark {
+        // Found twice it counts once, but who knows everything is believed before who guesses.
+        if mark.end.as_ref().is_some_and(|known| known.exact || !end.exact) {
+            return;
+        }
+        mark.end = Some(BootEndMark {
             last_seq,
             last_session_no: end.last_session_no,
             unopened: end.unopened,
