@@ -21,13 +21,26 @@ use crate::period::Period;
 use crate::scratch::Scratch;
 use crate::sql;
 
-/// Restricts the parts of one table to those that may hold rows of a period.
+/// A table that a question is about. DuckDB opens every part of a table that has a view, so there
+/// are none but these.
 #[derive(Debug, Clone, Copy)]
-pub struct Prune<'a> {
+pub struct Wanted<'a> {
     /// The table.
     pub table: &'a str,
-    /// The period, by the table's partition time.
-    pub period: &'a Period,
+    /// Only the parts that may hold rows of this period, by the table's partition time.
+    pub period: Option<&'a Period>,
+}
+
+impl<'a> Wanted<'a> {
+    /// All rows of a table.
+    pub fn all(table: &'a str) -> Self {
+        Self { table, period: None }
+    }
+
+    /// At least the rows of a period.
+    pub fn of(table: &'a str, period: &'a Period) -> Self {
+        Self { table, period: Some(period) }
+    }
 }
 
 /// An open database over one state of the tables.
@@ -44,11 +57,19 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// Opens the views over `dataset`.
+    /// Opens views over every table of `dataset`.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_all(dataset: &Dataset) -> Result<Self, Failure> {
+        Self::open(dataset, &TABLES.map(|table| Wanted::all(table.name)))
+    }
+
+    /// Opens views over the tables that are wanted.
     ///
     /// # Errors
     /// 74 when a part is missing or its footer cannot be read, 70 when DuckDB does not start.
-    pub fn open(dataset: &Dataset, prune: &[Prune<'_>]) -> Result<Self, Failure> {
+    pub fn open(dataset: &Dataset, wanted: &[Wanted<'_>]) -> Result<Self, Failure> {
         let scratch = Scratch::create()?;
         let connection = connect().map_err(|error| {
             Failure::Internal(format!("cannot start the embedded DuckDB: {error}"))
@@ -56,8 +77,10 @@ impl Database {
         let database = Self { connection, _scratch: scratch };
         let mut paths = Vec::new();
         for table in TABLES {
-            let period = prune.iter().find(|p| p.table == table.name).map(|p| p.period);
-            let parts = locate(dataset, table, period)?;
+            let Some(wanted) = wanted.iter().find(|wanted| wanted.table == table.name) else {
+                continue;
+            };
+            let parts = locate(dataset, table, wanted.period)?;
             database.run(&format!("define the view {}", table.name), &view(table, &parts))?;
             paths.extend(parts);
         }
@@ -242,9 +265,8 @@ fn view(table: &Table, parts: &[String]) -> String {
         let nulls = table.columns.iter().map(empty).collect::<Vec<_>>().join(", ");
         format!("(SELECT {nulls} WHERE false)")
     } else {
-        let list = parts.iter().map(|part| sql::text(part)).collect::<Vec<_>>().join(", ");
-        // `date=` in the path is where a part lies, not a column of the table.
-        format!("read_parquet([{list}], union_by_name = true, hive_partitioning = false)")
+        let paths: Vec<String> = parts.iter().map(|part| sql::text(part)).collect();
+        sql::read_parquet(&paths) + ")"
     };
     format!("CREATE VIEW {} AS SELECT {session}{columns} FROM {source}", sql::name(table.name))
 }

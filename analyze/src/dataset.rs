@@ -12,6 +12,7 @@ use schemas::manifest::{BootMark, DATA_FORMAT, Format, Part};
 
 use crate::failure::Failure;
 use crate::manifest::{self, State};
+use crate::sql;
 
 /// Where the recorder keeps what a later version has replaced.
 const REPLACED: &str = "replaced";
@@ -31,7 +32,7 @@ impl Dataset {
     /// 66 when there is no Weir directory, 77 when it may not be read, 78 when its format is newer
     /// than this binary, 74 when the manifest is damaged.
     pub fn open(root: &Path) -> Result<Self, Failure> {
-        check_format(root)?;
+        Self::check_format(root)?;
         let mut state = manifest::read(&Self::manifest(root))?;
         let parts: Vec<Part> = std::mem::take(&mut state.parts).into_values().collect();
         if let Some(part) = parts.iter().find(|part| !is_below(&part.path)) {
@@ -42,6 +43,36 @@ impl Dataset {
             )));
         }
         Ok(Self { root: root.to_owned(), parts, state })
+    }
+
+    /// Looks whether `root` is a data directory that this version reads.
+    ///
+    /// # Errors
+    /// 66 when it is none, 77 when it may not be read, 78 when its format is newer, 74 when that is
+    /// damaged.
+    pub fn check_format(root: &Path) -> Result<(), Failure> {
+        let path = root.join("weir.json");
+        let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Failure::NoData(format!(
+                "{} is not a Weir data directory: it has no weir.json; name the recorder's `data` with --data or $WEIR_DATA",
+                root.display()
+            )),
+            _ => Failure::file("read", &path, &error),
+        })?;
+        let format: Format = serde_json::from_str(&text).map_err(|error| {
+            Failure::Io(format!(
+                "cannot understand {}: {error}; the file is damaged",
+                path.display()
+            ))
+        })?;
+        if format.format > DATA_FORMAT {
+            return Err(Failure::Format(format!(
+                "{} is of data format {}, this analyze reads up to {DATA_FORMAT}; use the analyze of the recorder that wrote it",
+                root.display(),
+                format.format
+            )));
+        }
+        Ok(())
     }
 
     /// Where the manifest of the data directory `root` lies.
@@ -91,6 +122,25 @@ impl Dataset {
         [&path, &fresh, &path, &replaced].into_iter().find(|path| path.is_file()).cloned()
     }
 
+    /// The parts of a table as DuckDB reads them, each row with its file in the column `filename`;
+    /// `None`: it has none.
+    pub fn source(&self, table: &str) -> Option<String> {
+        let parts = self.parts.iter().filter(|part| part.table == table);
+        let paths: Vec<String> = parts
+            .filter_map(|part| self.locate(part))
+            .map(|path| sql::text(&path.to_string_lossy()))
+            .collect();
+        (!paths.is_empty()).then(|| format!("{}, filename = true)", sql::read_parquet(&paths)))
+    }
+
+    /// The path below the data directory under which the manifest knows the part whose file was
+    /// found at `path`.
+    pub fn below(&self, path: &str) -> String {
+        let path = Path::new(path).strip_prefix(&self.root).unwrap_or(Path::new(path));
+        let path = path.strip_prefix(REPLACED).unwrap_or(path).to_string_lossy();
+        path.strip_suffix(".new").unwrap_or(&path).to_owned()
+    }
+
     /// The path of a file named by a table, such as a capture; `None` when the name leads out of
     /// the data directory.
     pub fn file(&self, name: &str) -> Option<PathBuf> {
@@ -107,28 +157,6 @@ impl Dataset {
 }
 
 /// Whether the path is relative and made of ordinary names only.
-fn is_below(path: &str) -> bool {
+pub(crate) fn is_below(path: &str) -> bool {
     !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
-}
-
-fn check_format(root: &Path) -> Result<(), Failure> {
-    let path = root.join("weir.json");
-    let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Failure::NoData(format!(
-            "{} is not a Weir data directory: it has no weir.json; name the recorder's `data` with --data or $WEIR_DATA",
-            root.display()
-        )),
-        _ => Failure::file("read", &path, &error),
-    })?;
-    let format: Format = serde_json::from_str(&text).map_err(|error| {
-        Failure::Io(format!("cannot understand {}: {error}; the file is damaged", path.display()))
-    })?;
-    if format.format > DATA_FORMAT {
-        return Err(Failure::Format(format!(
-            "{} is of data format {}, this analyze reads up to {DATA_FORMAT}; use the analyze of the recorder that wrote it",
-            root.display(),
-            format.format
-        )));
-    }
-    Ok(())
 }

@@ -26,6 +26,12 @@ pub fn names<'a>(identifiers: impl IntoIterator<Item = &'a str>) -> String {
     identifiers.into_iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
+/// The beginning of DuckDB's reading of parts, whose paths are text literals; options may follow, and
+/// a closing parenthesis. `date=` in a path is where a part lies, not a column of the table.
+pub fn read_parquet(paths: &[String]) -> String {
+    format!("read_parquet([{}], union_by_name = true, hive_partitioning = false", paths.join(", "))
+}
+
 /// All conditions together; none is `true`.
 pub fn all(conditions: &[String]) -> String {
     if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") }

@@ -127,13 +127,15 @@ pub enum Command {
     Sql(SqlArgs),
     /// Prove that the account is whole.
     ///
-    /// Checks that every part the manifest names is there with its checksum and rows; that row
-    /// numbers (seq) and session numbers have no gap; that each session's usage adds up to its
-    /// totals and each slot's usage to the slot; that captures lie where the index says. For
+    /// Checks that the manifest is whole and every part it names is there with its checksum and
+    /// rows; that row numbers (seq), session numbers and intervals have no gap; that each session's
+    /// usage adds up to its totals and each slot's usage to the slot; that captures lie where the
+    /// index says. What is known to be missing (lost with the power, kept by another recorder,
+    /// deleted by retention) is a note and no fault. For
     /// sessions cut off by a crash it prints the honest bound: the truth lies between bytes and
     /// received. Exit 1 when there is a fault.
     #[command(
-        after_long_help = "Examples:\n  analyze verify\n  analyze verify --format json | jq '.[] | select(.verdict == \"FAULT\")'"
+        after_long_help = "Examples:\n  analyze verify\n  analyze verify --json | jq '.faults[] | {place, message, parts}'"
     )]
     Verify(VerifyArgs),
 }
@@ -241,6 +243,9 @@ pub struct SqlArgs {
 /// `analyze verify`
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
+    /// Write one JSON object: whole, checks, faults, notes, bound.
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would print the text as help")]
     pub output: OutputArgs,

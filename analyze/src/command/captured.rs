@@ -7,7 +7,7 @@ use schemas::vocab::SessionId;
 
 use super::session::{no_such_session, parse};
 use crate::cell::Cell;
-use crate::database::Database;
+use crate::database::{Database, Wanted};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::pcap::{self, Captured, Extent, Output, PcapError};
@@ -60,7 +60,7 @@ fn the_rest(session: SessionId, pending: i128) -> String {
 fn find(session: &str, data: &Path) -> Result<Found, Failure> {
     let id = parse(session)?;
     let dataset = Dataset::open(data)?;
-    let database = Database::open(&dataset, &[])?;
+    let database = Database::open(&dataset, &["sessions", "usage", "captures"].map(Wanted::all))?;
     let of = format!("boot = '{}' AND session_no = {}", id.boot, id.number);
     let row = database.query(
         "look for the session",

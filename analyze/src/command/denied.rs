@@ -5,7 +5,8 @@ use std::path::Path;
 use super::grouping::Grouping;
 use super::{Verdict, answer, filters, limit, period};
 use crate::cli::{Common, Key};
-use crate::database::{Database, Prune};
+use crate::coverage;
+use crate::database::{Database, Wanted};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::sql;
@@ -32,7 +33,16 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
         .replace("{keys}", &grouping.keys)
         .replace("{names}", &grouping.names)
         .replace("{where}", &sql::all(&conditions));
-    let database = Database::open(&dataset, &[Prune { table: "denied", period: &period }])?;
-    answer(&database, "count refused attempts", &(statement + &limit(args)), args, &period)?;
+    let database = Database::open(
+        &dataset,
+        &[Wanted::of("denied", &period), Wanted::of("slots", &coverage::reach(&period))],
+    )?;
+    answer(
+        (&dataset, &database),
+        "count refused attempts",
+        &(statement + &limit(args)),
+        args,
+        &period,
+    )?;
     Ok(Verdict::Fine)
 }

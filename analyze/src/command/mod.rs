@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use crate::cli::{Command, Common};
 use crate::coverage;
 use crate::database::Database;
+use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::period::Period;
 use crate::progress::Progress;
@@ -86,14 +87,15 @@ fn limit(common: &Common) -> String {
 /// Asks the question of a report and writes the rows, with period, number of rows and coverage
 /// beneath.
 fn answer(
-    database: &Database,
+    (dataset, database): (&Dataset, &Database),
     question: &str,
     statement: &str,
     common: &Common,
     period: &Period,
 ) -> Result<(), Failure> {
     let progress = Progress::start(question);
-    let coverage = coverage::describe(database, period, &common.filter.node, Timestamp::now())?;
+    let coverage =
+        coverage::describe((dataset, database), period, &common.filter.node, Timestamp::now())?;
     let rows = database.stream(question, statement)?;
     drop(progress);
     let covers = period.describe();

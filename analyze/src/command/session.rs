@@ -10,7 +10,7 @@ use super::Verdict;
 use super::sessions::running;
 use crate::cell::Cell;
 use crate::cli::{ReportFormat, SessionArgs};
-use crate::database::{Answer, Database};
+use crate::database::{Answer, Database, Wanted};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::period::{self, instant_text};
@@ -66,7 +66,7 @@ pub(super) fn run(args: &SessionArgs, data: &Path) -> Result<Verdict, Failure> {
     let id = parse(&args.session)?;
     let dataset = Dataset::open(data)?;
     let progress = Progress::start("looking for the session");
-    let database = Database::open(&dataset, &[])?;
+    let database = Database::open(&dataset, &["sessions", "usage", "captures"].map(Wanted::all))?;
     let of = |prefix: &str| {
         format!("{prefix}boot = '{}' AND {prefix}session_no = {}", id.boot, id.number)
     };

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::{Verdict, answer, filters, limit, period, target_filter};
 use crate::cli::{Common, ReportFormat};
-use crate::database::{Database, Prune};
+use crate::coverage;
+use crate::database::{Database, Wanted};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::period::Period;
@@ -46,10 +47,15 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
     };
     let statement = format!("SELECT {columns} FROM ({rows}) ORDER BY {order}{}", limit(args));
     // A session that ended after the period is not running: with --open all ends are read.
-    let by_end = Prune { table: "sessions", period: &period };
-    let prune = if args.open { Vec::new() } else { vec![by_end] };
-    let database = Database::open(&dataset, &prune)?;
-    answer(&database, "list sessions", &statement, args, &period)?;
+    let reach = coverage::reach(&period);
+    let mut wanted = vec![Wanted::of("slots", &reach)];
+    if args.open {
+        wanted.extend([Wanted::all("sessions"), Wanted::all("usage")]);
+    } else {
+        wanted.push(Wanted::of("sessions", &period));
+    }
+    let database = Database::open(&dataset, &wanted)?;
+    answer((&dataset, &database), "list sessions", &statement, args, &period)?;
     Ok(Verdict::Fine)
 }
 

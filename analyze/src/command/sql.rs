@@ -25,7 +25,7 @@ pub(super) fn run(args: &SqlArgs, data: &Path) -> Result<Verdict, Failure> {
     };
     let dataset = Dataset::open(data)?;
     let progress = Progress::start("running your statement");
-    let database = Database::open(&dataset, &[])?;
+    let database = Database::open_all(&dataset)?;
     only_one_select(&database.parse(&statement)?)?;
     let rows = database.stream("run your statement", &statement).map_err(of_the_reader)?;
     drop(progress);

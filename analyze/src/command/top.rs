@@ -5,7 +5,8 @@ use std::path::Path;
 use super::grouping::Grouping;
 use super::{Verdict, answer, filters, limit, period, target_filter};
 use crate::cli::{Key, Order, TopArgs};
-use crate::database::{Database, Prune};
+use crate::coverage;
+use crate::database::{Database, Wanted};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::sql;
@@ -43,7 +44,16 @@ pub(super) fn run(args: &TopArgs, data: &Path) -> Result<Verdict, Failure> {
         .replace("{same_key}", &same_key)
         .replace("{measure}", measure)
         .replace("{where}", &sql::all(&conditions));
-    let database = Database::open(&dataset, &[Prune { table: "usage", period: &period }])?;
-    answer(&database, "look for who moves most", &(statement + &limit(common)), common, &period)?;
+    let database = Database::open(
+        &dataset,
+        &[Wanted::of("usage", &period), Wanted::of("slots", &coverage::reach(&period))],
+    )?;
+    answer(
+        (&dataset, &database),
+        "look for who moves most",
+        &(statement + &limit(common)),
+        common,
+        &period,
+    )?;
     Ok(Verdict::Fine)
 }

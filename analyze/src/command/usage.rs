@@ -5,7 +5,8 @@ use std::path::Path;
 use super::grouping::Grouping;
 use super::{Verdict, answer, filters, limit, period, target_filter};
 use crate::cli::{Common, Key};
-use crate::database::{Database, Prune};
+use crate::coverage;
+use crate::database::{Database, Wanted};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::sql;
@@ -33,7 +34,10 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
         .replace("{names}", &grouping.names)
         .replace("{order}", &order)
         .replace("{where}", &sql::all(&conditions));
-    let database = Database::open(&dataset, &[Prune { table: "usage", period: &period }])?;
-    answer(&database, "add up usage", &(statement + &limit(args)), args, &period)?;
+    let database = Database::open(
+        &dataset,
+        &[Wanted::of("usage", &period), Wanted::of("slots", &coverage::reach(&period))],
+    )?;
+    answer((&dataset, &database), "add up usage", &(statement + &limit(args)), args, &period)?;
     Ok(Verdict::Fine)
 }

@@ -9,14 +9,18 @@ SELECT
     any_value(u.transport) AS transport,
     any_value(u.client_ip) AS client_ip,
     arg_max(u.target_ip, u.interval_seq) AS target_ip,
-    sum(u.active_us)::BIGINT AS duration_us,
-    sum(u.bytes_up)::BIGINT AS bytes_up,
-    sum(u.bytes_down)::BIGINT AS bytes_down,
+    -- It began within its first slot and lives on; slots in which nothing moved have no row.
+    greatest(0, epoch_us(max(u.slot_start + to_seconds(u.slot_len_s)))
+        - epoch_us(arg_min(u.slot_start + to_seconds(u.slot_len_s), u.interval_seq))
+        + arg_min(u.active_us, u.interval_seq))::BIGINT AS duration_us,
+    -- Rows may have gone to another recorder; the totals tell of them all.
+    max(u.total_up) AS bytes_up,
+    max(u.total_down) AS bytes_down,
     sum(u.datagrams_up)::BIGINT AS datagrams_up,
     sum(u.datagrams_down)::BIGINT AS datagrams_down,
-    count(*)::INTEGER AS intervals,
+    (max(u.interval_seq) + 1)::INTEGER AS intervals,
     max(u.quality) AS quality
-FROM usage u ANTI JOIN sessions s ON u.boot = s.boot AND u.session_no = s.session_no
+FROM usage u ANTI JOIN sessions s ON u.node = s.node AND u.boot = s.boot AND u.session_no = s.session_no
 WHERE {where}
 GROUP BY u.node, u.boot, u.session_no
 HAVING {latest}

@@ -131,7 +131,7 @@ pub fn table_text(answer: &Answer, zone: &TimeZone) -> String {
 }
 
 /// A time in csv and json: RFC 3339, UTC, always six decimals.
-fn time_as_data(us: i64) -> String {
+pub(crate) fn time_as_data(us: i64) -> String {
     match Timestamp::from_microsecond(us) {
         Ok(time) => format!("{time:.6}"),
         Err(_) => us.to_string(),

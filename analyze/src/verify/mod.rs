@@ -1,32 +1,64 @@
 //! The proof that the account is whole, check by check.
 //!
 //! Every check names the exact place of each fault. A note is something a reader should know that
-//! is no fault: what a crash made unknowable, what could not be looked at.
+//! is no fault: what a crash made unknowable, what went to another recorder, what retention deleted.
 
 mod captures;
+mod manifest;
 mod output;
 mod parts;
+mod place;
+mod rows;
 
-use schemas::manifest::BootMark;
+use std::path::Path;
 
-use crate::cell::Cell;
+use schemas::manifest::Part;
+
 use crate::database::Database;
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::report::unit::{Unit, counted};
-use crate::sql;
 
 pub use output::write;
 pub use parts::damage;
+pub use place::Place;
 
-/// Faults and notes that are listed per check; further ones are counted.
-const LISTED: usize = 20;
+/// Faults and notes that are kept per check; further ones are counted.
+pub const KEPT: usize = 1000;
+
+/// What all checks say.
+#[derive(Debug)]
+pub struct Report {
+    /// The checks in their order.
+    pub checks: Vec<Check>,
+    /// What crashes left open; `None` when the rows could not be asked.
+    pub bound: Option<Bound>,
+}
+
+impl Report {
+    /// Whether no check found a fault.
+    pub fn is_whole(&self) -> bool {
+        self.checks.iter().all(|check| check.faults.total == 0)
+    }
+}
+
+/// By how much at most what was delivered exceeds what is billed, over all sessions cut off by a
+/// crash: bytes leave inside a system call, so the truth lies between delivered and read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// Sessions cut off by a crash.
+    pub sessions: i128,
+    /// Sum of `received_up - bytes_up`.
+    pub up: i128,
+    /// Sum of `received_down - bytes_down`.
+    pub down: i128,
+}
 
 /// The result of one check.
 #[derive(Debug, Default)]
 pub struct Check {
-    /// Its name: `parts`, `seq`, `sessions`, `totals`, `slots`, `captures`, `bound`.
+    /// Its name: `manifest`, `parts`, `seq`, `sessions`, `totals`, `slots`, `values`, `captures`,
+    /// `bound`.
     pub name: &'static str,
     /// What was looked at, in words.
     pub examined: String,
@@ -39,24 +71,17 @@ pub struct Check {
 /// Findings of one kind: the first ones, and how many there are.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// The first ones.
-    pub listed: Vec<Finding>,
+    /// The first ones, [`KEPT`] at most.
+    pub kept: Vec<Finding>,
     /// All of them.
     pub total: usize,
-}
-
-impl Findings {
-    /// How many are not listed.
-    pub fn unlisted(&self) -> usize {
-        self.total.saturating_sub(self.listed.len())
-    }
 }
 
 /// One thing found at one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Where: a part, a boot, a session, a slot.
-    pub place: String,
+    /// Where.
+    pub place: Place,
     /// What.
     pub message: String,
 }
@@ -66,176 +91,74 @@ impl Check {
         Self { name, examined, ..Self::default() }
     }
 
-    fn add(&mut self, fault: bool, place: String, message: String) {
-        let findings = if fault { &mut self.faults } else { &mut self.notes };
-        findings.total += 1;
-        if findings.listed.len() < LISTED {
-            findings.listed.push(Finding { place, message });
+    fn fault(&mut self, place: Place, message: impl Into<String>) {
+        self.faults.add(place, message.into());
+    }
+
+    fn note(&mut self, place: Place, message: impl Into<String>) {
+        self.notes.add(place, message.into());
+    }
+}
+
+impl Findings {
+    fn add(&mut self, place: Place, message: String) {
+        self.total += 1;
+        if self.kept.len() < KEPT {
+            self.kept.push(Finding { place, message });
         }
     }
 }
 
-/// Runs every check. Parts that are missing or damaged are left out of the later ones, so their
-/// rows show up there as gaps too.
+/// Runs every check over the data directory `root`. Parts that are missing or damaged are left out
+/// of the later ones, so their rows show up there as gaps too. Without a manifest that can be read
+/// there is nothing else to check.
 ///
 /// # Errors
-/// 70 or 74 when a check could not be made at all.
-pub fn run(dataset: Dataset) -> Result<Vec<Check>, Failure> {
+/// 66 when there is no data directory, 78 when it is of a newer format, 70, 74 or 77 when a check
+/// could not be made at all.
+pub fn run(root: &Path) -> Result<Report, Failure> {
+    Dataset::check_format(root)?;
+    let manifest = manifest::check(root)?;
+    let dataset = match Dataset::open(root) {
+        Ok(dataset) => dataset,
+        Err(Failure::Io(text)) if manifest.faults.total > 0 => {
+            let mut manifest = manifest;
+            manifest.note(Place::default(), format!("nothing else could be checked: {text}"));
+            return Ok(Report { checks: vec![manifest], bound: None });
+        }
+        Err(other) => return Err(other),
+    };
     let progress = Progress::start("comparing checksums");
     let (mut parts, damaged) = parts::checksums(&dataset);
     drop(progress);
+    if damaged.iter().any(|part| has_moved(root, part)) {
+        return Err(Failure::Moved("parts were replaced while they were compared".to_owned()));
+    }
     let dataset = dataset.without(&damaged);
     let _progress = Progress::start("checking rows");
-    let database = match Database::open(&dataset, &[]) {
+    let database = match Database::open_all(&dataset) {
         Ok(database) => database,
         Err(Failure::Io(text)) => {
             // The recorder wrote what nobody can read: checksums match, no row can be checked.
-            parts.add(true, "tables".to_owned(), text);
-            return Ok(vec![parts]);
+            parts.fault(Place::default(), text);
+            return Ok(Report { checks: vec![manifest, parts], bound: None });
         }
         Err(other) => return Err(other),
     };
     parts::rows(&dataset, &database, &mut parts)?;
-    let marks = marks(&dataset);
-    let boots = counted(i128::try_from(dataset.boots().count()).unwrap_or_default(), "boot");
-    let count = |table: &str, thing: &str| count(&database, table).map(|rows| counted(rows, thing));
-    let usage = count("usage", "row")?;
-    Ok(vec![
-        parts,
-        ask(
-            &database,
-            Check::new("seq", format!("{boots}: no row missing, none twice")),
-            include_str!("../query/verify_seq.sql"),
-            &marks,
-        )?,
-        ask(
-            &database,
-            Check::new(
-                "sessions",
-                format!("{}: none missing, none twice", count("sessions", "session")?),
-            ),
-            include_str!("../query/verify_sessions.sql"),
-            &marks,
-        )?,
-        ask(
-            &database,
-            Check::new(
-                "totals",
-                format!("{usage} of usage compared with the totals of their sessions"),
-            ),
-            include_str!("../query/verify_totals.sql"),
-            &marks,
-        )?,
-        ask(
-            &database,
-            Check::new("slots", format!("{} compared with their usage", count("slots", "slot")?)),
-            include_str!("../query/verify_slots.sql"),
-            &marks,
-        )?,
-        captures::check(
-            &dataset,
-            &database,
-            ask(
-                &database,
-                Check::new(
-                    "captures",
-                    format!("{}, each leads to its file", count("captures", "row")?),
-                ),
-                include_str!("../query/verify_captures.sql"),
-                &marks,
-            )?,
-        )?,
-        bound(&database)?,
-    ])
+    parts::strangers(&dataset, &mut parts)?;
+    let mut checks = vec![manifest, parts];
+    checks.extend(rows::checks(&dataset, &database)?);
+    captures::files(&dataset, &database, rows::last(&mut checks))?;
+    let (check, bound) = rows::bound(&database)?;
+    checks.push(check);
+    place::find_parts(&dataset, &database, &mut checks)?;
+    Ok(Report { checks, bound: Some(bound) })
 }
 
-/// Runs a check that is a question: its answer is (place, message, fault).
-fn ask(
-    database: &Database,
-    mut check: Check,
-    statement: &str,
-    marks: &str,
-) -> Result<Check, Failure> {
-    let question = format!("check {}", check.name);
-    let statement = statement.replace("{marks}", marks);
-    // Enough of each kind for the list; the total stands beside every row.
-    let limited = format!(
-        "SELECT place, message, fault, count(*) OVER (PARTITION BY fault) AS total FROM ({statement})
-         QUALIFY row_number() OVER (PARTITION BY fault ORDER BY place, message) <= {LISTED}
-         ORDER BY place, message"
-    );
-    let answer = database.query(&question, &limited)?;
-    for row in answer.cells() {
-        if let [Cell::Text(place), Cell::Text(message), Cell::Bool(fault), Cell::Int(all)] =
-            &row[..]
-        {
-            check.add(*fault, place.to_string(), message.to_string());
-            let findings = if *fault { &mut check.faults } else { &mut check.notes };
-            findings.total = usize::try_from(*all).unwrap_or(usize::MAX);
-        }
-    }
-    Ok(check)
-}
-
-/// The honest bound for sessions cut off by a crash.
-fn bound(database: &Database) -> Result<Check, Failure> {
-    let answer = database
-        .query("add up what a crash left open", include_str!("../query/verify_bound.sql"))?;
-    let mut check = Check::new("bound", "no session was cut off by a crash".to_owned());
-    for row in answer.cells() {
-        if let [Cell::Int(sessions), Cell::Int(up), Cell::Int(down)] = row[..]
-            && sessions > 0
-        {
-            let sessions = counted(sessions, "session");
-            check.examined = if (up, down) == (0, 0) {
-                format!("{sessions} cut off by a crash had delivered all that was read")
-            } else {
-                let (up, down) = (Unit::Bytes.show(up), Unit::Bytes.show(down));
-                format!(
-                    "{sessions} cut off by a crash may have delivered up to {up} up and {down} down more than billed"
-                )
-            };
-            check.add(
-                false,
-                "sessions with end_reason lost".to_owned(),
-                format!("received exceeds bytes by {up} up and {down} down"),
-            );
-        }
-    }
-    Ok(check)
-}
-
-fn count(database: &Database, table: &str) -> Result<i128, Failure> {
-    let question = format!("count the rows of {table}");
-    let answer =
-        database.query(&question, &format!("SELECT count(*) FROM {}", sql::name(table)))?;
-    let first = answer.cells().next().and_then(|row| row.into_iter().next());
-    Ok(if let Some(Cell::Int(rows)) = first { rows } else { 0 })
-}
-
-/// The manifest's boots as a relation.
-fn marks(dataset: &Dataset) -> String {
-    let row = |mark: &BootMark| {
-        let (node, boot) = (sql::text(&mark.node), sql::text(&mark.boot));
-        let end = mark.end.as_ref().map_or_else(
-            || "false, NULL, NULL, NULL, NULL".to_owned(),
-            |end| {
-                format!(
-                    "true, {}, {}, {}, {}",
-                    end.last_seq, end.last_session_no, end.unopened, end.exact
-                )
-            },
-        );
-        format!("({node}, {boot}, {}, {end})", mark.last_seq)
-    };
-    let nobody = "(NULL::VARCHAR, NULL::VARCHAR, NULL::BIGINT, NULL::BOOLEAN, NULL::BIGINT, \
-        NULL::BIGINT, NULL::BIGINT, NULL::BOOLEAN)";
-    // The first row gives the types and is no boot.
-    let values =
-        std::iter::once(nobody.to_owned()).chain(dataset.boots().map(row)).collect::<Vec<_>>();
-    format!(
-        "SELECT * FROM (VALUES {}) AS mark(node, boot, last_seq, ended, end_last_seq, last_session_no, unopened, exact)
-         WHERE boot IS NOT NULL",
-        values.join(", ")
-    )
+/// Whether a part that could not be found has left the tables since: its file is deleted an hour
+/// after that.
+fn has_moved(root: &Path, path: &str) -> bool {
+    let named = |part: &Part| part.path == path;
+    Dataset::open(root).is_ok_and(|now| !now.parts().iter().any(named))
 }

@@ -1,14 +1,15 @@
 //! The parts themselves: there, whole, and with the rows that the manifest promises.
 
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemas::manifest::Part;
+use schemas::table::TABLES;
 use sha2::{Digest as _, Sha256};
 
-use super::Check;
+use super::{Check, Place};
 use crate::cell::Cell;
 use crate::database::Database;
 use crate::dataset::Dataset;
@@ -39,7 +40,8 @@ pub fn damage(dataset: &Dataset, part: &Part) -> Option<String> {
     Some("it is missing".to_owned())
 }
 
-fn checksum(path: &Path) -> io::Result<(String, u64)> {
+/// SHA-256 in hexadecimal, and the size in bytes.
+pub(super) fn checksum(path: &Path) -> io::Result<(String, u64)> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; CHUNK];
@@ -64,7 +66,7 @@ pub(super) fn checksums(dataset: &Dataset) -> (Check, Vec<String>) {
     let mut check = Check::new(
         "parts",
         format!(
-            "{}, {}, {}: each is there with its checksum and rows",
+            "{}, {}, {}: each is there with its checksum, rows and times",
             counted(i128::try_from(parts.len()).unwrap_or_default(), "part"),
             counted(rows.into(), "row"),
             Unit::Bytes.show(bytes.into())
@@ -73,41 +75,108 @@ pub(super) fn checksums(dataset: &Dataset) -> (Check, Vec<String>) {
     let mut damaged = Vec::new();
     for part in parts {
         if let Some(fault) = damage(dataset, part) {
-            check.add(true, part.path.clone(), fault);
+            check.fault(Place::file(&part.path), fault);
             damaged.push(part.path.clone());
         }
     }
     (check, damaged)
 }
 
-/// Compares the rows in each part with those the manifest promises.
+/// Compares the rows in each part, and their times, with those the manifest promises.
 pub(super) fn rows(
     dataset: &Dataset,
     database: &Database,
     check: &mut Check,
 ) -> Result<(), Failure> {
-    let mut promised = BTreeMap::new();
-    for part in dataset.parts() {
-        if let Some(path) = dataset.locate(part) {
-            promised.insert(path.to_string_lossy().into_owned(), part);
+    for table in TABLES {
+        let Some(source) = dataset.source(table.name) else { continue };
+        let parts = dataset.parts().iter().filter(|part| part.table == table.name);
+        let promised: BTreeMap<&str, &Part> =
+            parts.map(|part| (part.path.as_str(), part)).collect();
+        let time = sql::name(table.partition_time);
+        let answer = database.query(
+            "count the rows of each part",
+            &format!(
+                "SELECT filename, count(*), epoch_us(min({time})), epoch_us(max({time})) \
+                 FROM {source} GROUP BY filename ORDER BY filename"
+            ),
+        )?;
+        let mut seen = BTreeSet::new();
+        for row in answer.cells() {
+            let [Cell::Text(path), Cell::Int(rows), Cell::Int(min), Cell::Int(max)] = &row[..]
+            else {
+                continue;
+            };
+            let path = dataset.below(path);
+            let Some(part) = promised.get(path.as_str()) else { continue };
+            seen.insert(part.path.as_str());
+            compare(part, *rows, (*min, *max), check);
         }
-    }
-    if promised.is_empty() {
-        return Ok(());
-    }
-    let list = promised.keys().map(|path| sql::text(path)).collect::<Vec<_>>().join(", ");
-    let answer = database.query(
-        "count the rows of each part",
-        &format!("SELECT file_name, num_rows::BIGINT FROM parquet_file_metadata([{list}])"),
-    )?;
-    for row in answer.cells() {
-        if let [Cell::Text(path), Cell::Int(rows)] = &row[..]
-            && let Some(part) = promised.get(path.as_ref())
-            && *rows != i128::from(part.rows)
-        {
-            let message = format!("it has {rows} rows, the manifest says {}", part.rows);
-            check.add(true, part.path.clone(), message);
+        for part in promised.values().filter(|part| part.rows > 0) {
+            if !seen.contains(part.path.as_str()) {
+                let message = format!("it has no rows, the manifest says {}", part.rows);
+                check.fault(Place::file(&part.path), message);
+            }
         }
     }
     Ok(())
+}
+
+fn compare(part: &Part, rows: i128, times: (i128, i128), check: &mut Check) {
+    if rows != i128::from(part.rows) {
+        let message = format!("it has {rows} rows, the manifest says {}", part.rows);
+        check.fault(Place::file(&part.path), message);
+    }
+    let promised = (i128::from(part.min_time_us), i128::from(part.max_time_us));
+    if times != promised {
+        let message = format!(
+            "its times go from {} to {} us, the manifest says from {} to {}",
+            times.0, times.1, promised.0, promised.1
+        );
+        check.fault(Place::file(&part.path), message);
+    }
+}
+
+/// Notes files among the parts that the manifest does not name: whoever reads the tables by a glob
+/// would count them.
+pub(super) fn strangers(dataset: &Dataset, check: &mut Check) -> Result<(), Failure> {
+    let mut found = unnamed(dataset)?;
+    if !found.is_empty() {
+        // A commit in between names new ones.
+        let now = Dataset::open(dataset.root())?;
+        found.retain(|path| !now.parts().iter().any(|part| part.path == *path));
+    }
+    for path in found {
+        check.note(
+            Place::file(path),
+            "the manifest does not name it, a glob over the tables finds it",
+        );
+    }
+    Ok(())
+}
+
+fn unnamed(dataset: &Dataset) -> Result<Vec<String>, Failure> {
+    let named: BTreeSet<PathBuf> =
+        dataset.parts().iter().map(|part| dataset.root().join(&part.path)).collect();
+    let mut found = Vec::new();
+    for table in TABLES {
+        let directory = dataset.root().join("accounting").join(table.name);
+        for date in list(&directory)?.into_iter().filter(|path| path.is_dir()) {
+            let parts = list(&date)?
+                .into_iter()
+                .filter(|path| path.extension() == Some("parquet".as_ref()));
+            found.extend(parts.filter(|path| !named.contains(path)));
+        }
+    }
+    Ok(found.iter().map(|path| dataset.below(&path.to_string_lossy())).collect())
+}
+
+fn list(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| Failure::file("list", directory, &error))?,
+    };
+    entries
+        .map(|entry| Ok(entry.map_err(|error| Failure::file("list", directory, &error))?.path()))
+        .collect()
 }

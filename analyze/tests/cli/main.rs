@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod coverage;
+mod proof;
 mod reference;
 mod refusals;
 mod reports;

@@ -6,7 +6,7 @@ use schemas::table::TABLES;
 use serde_json::Value;
 
 use crate::support::Data;
-use crate::support::account::{Account, at};
+use crate::support::account::Account;
 
 fn whole() -> Data {
     let data = Data::with(&Account::whole());
@@ -174,18 +174,6 @@ fn footers_leave_data_alone() {
     assert!(run.stderr.contains("coverage "), "{}", run.stderr);
     let run = data.analyze(&["usage"]);
     assert!(run.stdout.contains("coverage ") && run.stderr.is_empty(), "{}", run.stderr);
-}
-
-#[test]
-fn coverage_counts_a_missing_slot_as_unknown() {
-    let mut account = Account::whole();
-    account.slots.retain(|slot| slot.slot_start != at(300));
-    let run = Data::with(&account).analyze(&["usage", "--format", "csv"]);
-    assert!(
-        run.stderr.contains("coverage 66.6 % of the period's slots, 33.3 % unknown"),
-        "{}",
-        run.stderr
-    );
 }
 
 #[test]

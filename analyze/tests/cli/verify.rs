@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use schemas::manifest::Delta;
+use schemas::manifest::{Delta, Part};
 use serde_json::Value;
 
 use crate::support::Data;
@@ -10,7 +10,7 @@ use crate::support::account::{Account, ENDED, RUNNING, at};
 
 /// What a check says about an account after `spoil` has been at it: lines `VERDICT place: message`
 /// of every check that is not fine.
-fn found(spoil: impl FnOnce(&mut Account)) -> Vec<String> {
+pub(crate) fn found(spoil: impl FnOnce(&mut Account)) -> Vec<String> {
     let mut account = Account::whole();
     spoil(&mut account);
     let data = Data::with(&account);
@@ -18,7 +18,7 @@ fn found(spoil: impl FnOnce(&mut Account)) -> Vec<String> {
     faults(&data)
 }
 
-fn faults(data: &Data) -> Vec<String> {
+pub(crate) fn faults(data: &Data) -> Vec<String> {
     let run = data.analyze(&["verify", "--format", "json"]);
     let rows: Vec<Value> = serde_json::from_str(&run.stdout).unwrap();
     let text = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
@@ -35,7 +35,7 @@ fn faults(data: &Data) -> Vec<String> {
 
 /// Asserts that exactly one fault is found, and that it says this.
 #[track_caller]
-fn only(faults: &[String], expected: &str) {
+pub(crate) fn only(faults: &[String], expected: &str) {
     assert_eq!(faults, [expected]);
 }
 
@@ -158,7 +158,7 @@ fn a_difference_that_does_not_lead_to_the_total_is_found_in_every_sum() {
     assert_eq!(
         faults,
         [
-            "totals: session k3f9x2ab-1: up to interval 1 bytes_up adds up to 3001, total_up says 3000",
+            "totals: session k3f9x2ab-1: interval 1 adds 2001 to a total_up of 1000 and says 3000",
             "totals: session k3f9x2ab-1: usage adds up to 3001 bytes_up, its row says 3000",
             "slots: slot 2026-10-26T12:05:00Z of boot k3f9x2ab of edge-1: usage has 3 rows, 2301 bytes up \
              and 610040000 down; the slot says 3, 2300 and 610040000",
@@ -172,9 +172,12 @@ fn a_running_total_that_is_wrong_is_found() {
         let (first, _) = intervals_of_the_first(account);
         account.usage[first].total_down -= 5;
     });
-    only(
-        &faults,
-        "totals: session k3f9x2ab-1: up to interval 0 bytes_down adds up to 600000000, total_down says 599999995",
+    assert_eq!(
+        faults,
+        [
+            "totals: session k3f9x2ab-1: interval 0 adds 600000000 to a total_down of 0 and says 599999995",
+            "totals: session k3f9x2ab-1: interval 1 adds 610000000 to a total_down of 599999995 and says 1210000000",
+        ]
     );
 }
 
@@ -236,7 +239,7 @@ fn a_gap_in_the_intervals_is_found() {
         let (_, second) = intervals_of_the_first(account);
         account.usage[second].interval_seq = 2;
     });
-    only(&faults, "totals: session k3f9x2ab-1: interval_seq 2 stands at place 1");
+    only(&faults, "totals: session k3f9x2ab-1: interval_seq 1 is missing");
 }
 
 #[test]
@@ -317,12 +320,24 @@ fn a_part_with_other_rows_than_promised_is_found() {
     let data = Data::with(&Account::whole());
     data.add_capture();
     let path = data.path().join(format!("manifest/{:020}.json", 1));
-    let mut delta = Delta::decode(&fs::read(&path).unwrap(), 1).unwrap();
-    delta.add.iter_mut().find(|part| part.table == "denied").unwrap().rows = 9;
-    data.manifest(&delta);
+    let promise = |change: fn(&mut Part)| {
+        let mut delta = Delta::decode(&fs::read(&path).unwrap(), 1).unwrap();
+        let whole = delta.clone();
+        change(delta.add.iter_mut().find(|part| part.table == "denied").unwrap());
+        data.manifest(&delta);
+        let found = faults(&data);
+        data.manifest(&whole);
+        found
+    };
+    let part = "parts: accounting/denied/date=2026-10-26/00000000000000000001.parquet";
+    only(&promise(|part| part.rows = 9), &format!("{part}: it has 2 rows, the manifest says 9"));
+    let time = at(290);
     only(
-        &faults(&data),
-        "parts: accounting/denied/date=2026-10-26/00000000000000000001.parquet: it has 2 rows, the manifest says 9",
+        &promise(|part| part.max_time_us += 1),
+        &format!(
+            "{part}: its times go from {time} to {time} us, the manifest says from {time} to {}",
+            time + 1
+        ),
     );
 }
 
@@ -354,7 +369,7 @@ fn an_index_of_captures_that_makes_no_sense_is_found() {
         &change(|c| c.offset_last = 100),
         "captures: session k3f9x2ab-1: extent 0 goes from offset 128 to 100",
     );
-    only(&change(|c| c.extent = 1), "captures: session k3f9x2ab-1: extent 1 stands at place 0");
+    only(&change(|c| c.extent = 1), "captures: session k3f9x2ab-1: extent 0 is missing");
     only(
         &change(|c| c.session_no = 77),
         "captures: session k3f9x2ab-77: it was captured and is not in sessions, though its boot has ended",

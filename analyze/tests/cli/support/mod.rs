@@ -9,7 +9,9 @@ use std::process::{Command, Output};
 use arrow::array::RecordBatch;
 use e2e_tests::process::output;
 use parquet::arrow::ArrowWriter;
-use schemas::manifest::{DATA_FORMAT, Delta, Format, Part};
+use schemas::manifest::{
+    Checkpoint, DATA_FORMAT, Delta, Format, Part, checkpoint_file, delta_file,
+};
 use schemas::table::{Capture, Denied, Event, SCHEMA_VERSION, Session, Slot, Usage};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -76,6 +78,27 @@ impl Data {
         let file = self.path().join("captures/web/2026-10-26.pcapng");
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, vec![0; 5_000]).unwrap();
+    }
+
+    /// Writes a version again, changed.
+    pub(crate) fn change(&self, version: u64, change: impl FnOnce(&mut Delta)) {
+        let path = self.path().join("manifest").join(delta_file(version));
+        let mut delta = Delta::decode(&fs::read(path).unwrap(), version).unwrap();
+        change(&mut delta);
+        self.manifest(&delta);
+    }
+
+    /// Writes the checkpoint of a version.
+    pub(crate) fn checkpoint(&self, checkpoint: &Checkpoint) {
+        let name = checkpoint_file(checkpoint.version);
+        fs::write(self.path().join("manifest").join(name), checkpoint.encode()).unwrap();
+    }
+
+    /// What the checkpoint of the first version says.
+    pub(crate) fn first_checkpoint(&self) -> Checkpoint {
+        let path = self.path().join("manifest").join(delta_file(1));
+        let delta = Delta::decode(&fs::read(path).unwrap(), 1).unwrap();
+        Checkpoint { version: 1, parts: delta.add, boots: delta.boots, ..Checkpoint::default() }
     }
 
     pub(crate) fn manifest(&self, delta: &Delta) {

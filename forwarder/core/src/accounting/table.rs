@@ -16,9 +16,6 @@ use super::row::Pages;
 use super::session::{OpenSession, Opening, Refused};
 use super::slot::{LiveSession, SlotView};
 
-/// The part of a table that is kept for slots that sessions share: one slot of so many.
-const OVERFLOW_ONE_OF: usize = 16;
-
 /// The counter table of the running boot. Data threads take slots from it, the journal thread gives
 /// them back.
 #[derive(Debug)]
@@ -42,7 +39,7 @@ impl CounterTable {
         header: &Header,
     ) -> Result<Self, TableError> {
         Words::create(words, geometry, header)?;
-        let (free, overflow) = (FreeSlots::all(geometry.slots), Overflow::last(0, geometry.slots));
+        let (free, overflow) = (FreeSlots::all(geometry.slots), Overflow::none(geometry.slots));
         Ok(Self { words, geometry, free, overflow, names: Mutex::new(()) })
     }
 
@@ -51,13 +48,7 @@ impl CounterTable {
     /// too are sessions refused.
     #[must_use]
     pub fn with_overflow(self) -> Self {
-        let shared = self.geometry.slots / OVERFLOW_ONE_OF;
-        self.with_overflow_of(shared)
-    }
-
-    /// The same with so many slots kept.
-    pub(super) fn with_overflow_of(self, shared: usize) -> Self {
-        let overflow = Overflow::last(shared, self.geometry.slots);
+        let overflow = Overflow::sixteenth(self.geometry.slots);
         Self { free: FreeSlots::all(overflow.begins_at()), overflow, ..self }
     }
 
