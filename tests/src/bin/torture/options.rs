@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Kills forwarder and recorder at random moments under traffic, then holds the account against
+/// Kills forwarder and recorder at random moments under traffic, cuts the link between them, fills
+/// their disks (as root: on a tmpfs of its own), then holds the account against
 /// what every client and server counted.
 ///
 /// The seed, printed first, decides which actions come in which order and after which pauses; with
@@ -25,6 +26,9 @@ pub(crate) struct Options {
     /// How many clients at a time.
     #[arg(long, default_value_t = 24)]
     pub(crate) clients: u16,
+    /// It was started by itself in namespaces of its own.
+    #[arg(long, hide = true)]
+    pub(crate) inside: bool,
 }
 
 impl Options {

@@ -18,6 +18,7 @@ pub(crate) struct Proof {
     answer: PathBuf,
     running: Option<(Child, Instant)>,
     ended: Instant,
+    /// How many have ended.
     pub(crate) done: u64,
 }
 
@@ -53,12 +54,11 @@ impl Proof {
         }
     }
 
-    /// Waits for the running one; how many there were.
-    pub(crate) fn finish(mut self, stage: &Stage, faults: &mut Vec<String>) -> u64 {
+    /// Waits for the running one.
+    pub(crate) fn finish(mut self, stage: &Stage, faults: &mut Vec<String>) {
         while self.running.is_some() {
             std::thread::sleep(Duration::from_millis(20));
             self.go_on(stage, faults);
         }
-        self.done
     }
 }

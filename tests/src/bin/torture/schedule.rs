@@ -1,4 +1,5 @@
-//! What is done to the two programs, and when: a function of the seed alone.
+//! What is done to the two programs and the link between them, and when: a function of the seed
+//! alone.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,11 +14,27 @@ pub(crate) enum Whom {
     Both,
 }
 
-/// What is done. A program that is away is started again by the action that took it away.
+/// What is done. What lasts goes on while the next actions come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
     /// SIGKILL, and a start after so long.
     Kill { whom: Whom, away: Duration },
+    /// SIGTERM, SIGKILL if it has not ended after so long, and a start.
+    End { whom: Whom, grace: Option<Duration> },
+    /// SIGSTOP, and SIGCONT after so long.
+    Stop { whom: Whom, lasts: Duration },
+    /// SIGHUP, with a rule of another name in the forwarder's file.
+    Hup { whom: Whom },
+    /// `recorder flush`.
+    Flush,
+    /// The link is cut after so many bytes.
+    Cut { after: u64 },
+    /// The link passes nothing on for so long.
+    Stall { lasts: Duration },
+    /// The link is cut and lets nobody in for so long.
+    Refuse { lasts: Duration },
+    /// The disk of one or both has so many bytes left for so long.
+    Fill { whose: Whom, room: u64, lasts: Duration },
 }
 
 /// An action and how long to wait before it.
@@ -29,11 +46,54 @@ pub(crate) struct Action {
 
 /// All actions of a run, without end.
 #[derive(Debug)]
-pub(crate) struct Schedule(Dice);
+pub(crate) struct Schedule {
+    dice: Dice,
+    /// An ordered end takes its time; it is given to it.
+    wait: bool,
+}
 
 impl Schedule {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(Dice::new(seed, 1))
+        Self { dice: Dice::new(seed, 1), wait: false }
+    }
+
+    fn whom(&mut self) -> Whom {
+        match self.dice.of(1..=100) {
+            1..=50 => Whom::Forwarder,
+            51..=85 => Whom::Recorder,
+            _ => Whom::Both,
+        }
+    }
+
+    fn ms(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(self.dice.of(from..=to))
+    }
+
+    fn act(&mut self) -> Act {
+        match self.dice.of(1..=100) {
+            1..=62 => {
+                let away = if self.dice.percent(70) { Duration::ZERO } else { self.ms(0, 400) };
+                Act::Kill { whom: self.whom(), away }
+            }
+            63..=70 => {
+                let grace = self.dice.percent(60).then(|| self.ms(0, 400));
+                Act::End { whom: self.whom(), grace }
+            }
+            71..=75 => Act::Stop { whom: self.whom(), lasts: self.ms(5, 500) },
+            76..=79 => Act::Hup { whom: self.whom() },
+            80..=83 => Act::Flush,
+            84..=91 => {
+                // Mostly soon: in the greeting, in the first frames.
+                let bits = self.dice.of(0..=17);
+                Act::Cut { after: self.dice.of(0..=1 << bits) }
+            }
+            92..=94 => Act::Stall { lasts: self.ms(10, 2000) },
+            95..=97 => Act::Refuse { lasts: self.ms(10, 2000) },
+            _ => {
+                let room = if self.dice.percent(50) { 0 } else { self.dice.of(0..=256 << 10) };
+                Act::Fill { whose: self.whom(), room, lasts: self.ms(50, 2500) }
+            }
+        }
     }
 }
 
@@ -43,20 +103,15 @@ impl Iterator for Schedule {
     /// Mostly soon, so that starts and recoveries are hit too; at times late, so that there is
     /// something to publish.
     fn next(&mut self) -> Option<Action> {
-        let dice = &mut self.0;
-        let after = match dice.of(1..=100) {
-            1..=30 => dice.of(0..=80),
-            31..=90 => dice.of(80..=500),
-            _ => dice.of(500..=2500),
+        let after = match self.dice.of(1..=100) {
+            _ if self.wait => self.ms(500, 3000),
+            1..=40 => self.ms(0, 80),
+            41..=95 => self.ms(80, 400),
+            _ => self.ms(500, 2500),
         };
-        let whom = match dice.of(1..=100) {
-            1..=50 => Whom::Forwarder,
-            51..=85 => Whom::Recorder,
-            _ => Whom::Both,
-        };
-        let away = if dice.percent(70) { 0 } else { dice.of(0..=400) };
-        let act = Act::Kill { whom, away: Duration::from_millis(away) };
-        Some(Action { after: Duration::from_millis(after), act })
+        let act = self.act();
+        self.wait = matches!(act, Act::End { grace: None, .. });
+        Some(Action { after, act })
     }
 }
 
@@ -74,6 +129,17 @@ impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kill { whom, away } => write!(f, "kill {whom}, start after {away:?}"),
+            Self::End { whom, grace: None } => write!(f, "end {whom}"),
+            Self::End { whom, grace: Some(grace) } => write!(f, "end {whom}, kill after {grace:?}"),
+            Self::Stop { whom, lasts } => write!(f, "stop {whom} for {lasts:?}"),
+            Self::Hup { whom } => write!(f, "reload {whom}"),
+            Self::Flush => f.write_str("flush"),
+            Self::Cut { after } => write!(f, "cut the link after {after} bytes"),
+            Self::Stall { lasts } => write!(f, "stall the link for {lasts:?}"),
+            Self::Fill { whose, room, lasts } => {
+                write!(f, "leave {room} bytes of disk to {whose} for {lasts:?}")
+            }
+            Self::Refuse { lasts } => write!(f, "refuse the link for {lasts:?}"),
         }
     }
 }
