@@ -37,16 +37,24 @@ pub(crate) fn again_inside() -> Option<ExitCode> {
 }
 
 /// The forwarder's disk and the recorder's.
+///
+/// Counter tables get a `/dev/shm` of their own too: a forwarder that starts outside sees no spool
+/// at the path that a table names, and removes what it takes for an orphan.
 #[derive(Debug)]
 pub(crate) struct Disks {
     pub(crate) spool: Disk,
     pub(crate) data: Disk,
+    _tables: Disk,
 }
 
 impl Disks {
     pub(crate) fn mount(dir: &Path) -> Result<Self> {
         let [spool, data] = paths(dir);
-        Ok(Self { spool: Disk::mount(spool)?, data: Disk::mount(data)? })
+        for disk in [&spool, &data] {
+            fs::create_dir(disk).with_context(|| format!("cannot make {}", disk.display()))?;
+        }
+        let tables = Disk::mount("/dev/shm".into())?;
+        Ok(Self { spool: Disk::mount(spool)?, data: Disk::mount(data)?, _tables: tables })
     }
 }
 
@@ -60,9 +68,8 @@ pub(crate) fn paths(dir: &Path) -> [PathBuf; 2] {
 pub(crate) struct Disk(PathBuf);
 
 impl Disk {
-    /// A disk with room at a directory that is made.
+    /// A disk with room.
     fn mount(at: PathBuf) -> Result<Self> {
-        fs::create_dir(&at).with_context(|| format!("cannot make {}", at.display()))?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         let options = std::ffi::CString::new(format!("size={ROOM}"))?;
         mount("torture", &at, "tmpfs", flags, Some(options.as_c_str()))
@@ -104,6 +111,6 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // A process that still has a file open there takes the disk with it.
-        drop(unmount(&self.0, UnmountFlags::DETACH));
+        _ = unmount(&self.0, UnmountFlags::DETACH);
     }
 }

@@ -105,8 +105,8 @@ impl Iterator for Schedule {
     fn next(&mut self) -> Option<Action> {
         let after = match self.dice.of(1..=100) {
             _ if self.wait => self.ms(500, 3000),
-            1..=40 => self.ms(0, 80),
-            41..=95 => self.ms(80, 400),
+            1..=50 => self.ms(0, 60),
+            51..=96 => self.ms(60, 280),
             _ => self.ms(500, 2500),
         };
         let act = self.act();
