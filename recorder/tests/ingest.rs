@@ -4,7 +4,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use e2e_tests::process::try_output;
@@ -20,8 +20,8 @@ use recorder::log::{Log, LogHandle};
 use schemas::table::Session;
 use schemas::vocab::SpoolId;
 use schemas::wire::{
-    Ack, Frame, FrameCodec, FrameKind, HEADER_LEN, Hello, Lane, MAX_ACCOUNTING_PAYLOAD, PROTOCOL,
-    Received, Reject, RejectCode, Rows, Welcome,
+    Ack, BootEnd, Frame, FrameCodec, FrameKind, HEADER_LEN, Hello, Lane, MAX_ACCOUNTING_PAYLOAD,
+    PROTOCOL, Received, Reject, RejectCode, Rows, Welcome,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -140,6 +140,96 @@ async fn the_newest_connection_of_a_spool_wins() {
     newer.send(3).await;
     newer.acknowledged(3).await;
     drop(other);
+    recorder.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_forwarder_by_the_name_of_a_connected_one_is_refused() {
+    let recorder = Recorder::start();
+    let (mut first, _) = recorder.connect(SPOOL).await;
+    let second = Hello { boot: "aaaaaaaa".into(), ..hello(SpoolId(8)) };
+    let mut client = recorder.dial().await;
+    client.say(&second).await;
+    let reject = client.reject().await;
+    assert_eq!(reject.code(), RejectCode::NodeTaken);
+    assert_eq!(
+        reject.text,
+        "node edge-1 is connected already, as boot k3f9x2ab with spool 0000000000000007; give one \
+         of the two another `node` in its forwarder.toml"
+    );
+    first.send(1).await;
+    first.acknowledged(1).await;
+    // The same run with another spool id: its spool was forked.
+    let (mut forked, _) = recorder.connect(SpoolId(9)).await;
+    forked.send(1).await;
+    forked.acknowledged(1).await;
+    drop((first, forked));
+    let begun = Instant::now();
+    loop {
+        let mut client = recorder.dial().await;
+        client.say(&second).await;
+        if client.next().await.kind == FrameKind::Welcome {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "the name is not free again");
+    }
+    recorder.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_that_takes_a_connected_boot_for_dead_is_not_believed() {
+    let recorder = Recorder::start();
+    let (mut original, _) = recorder.connect(SPOOL).await;
+    original.send(1).await;
+    original.acknowledged(1).await;
+    let end = BootEnd { node: "edge-1".into(), boot: BOOT.into(), ..BootEnd::default() };
+    for (spool, boot) in [(8, "aaaaaaaa"), (9, "bbbbbbbb")] {
+        let mut copy = recorder.dial().await;
+        let node = format!("edge-{spool}");
+        copy.say(&Hello { node, boot: boot.into(), ..hello(SpoolId(spool)) }).await;
+        copy.welcome().await;
+        copy.frame(&Frame::message(FrameKind::BootEnd, 1, &end)).await;
+        copy.acknowledged(1).await;
+        // A moment ago is as good as now: a lost connection is made again.
+        original.framed.get_mut().shutdown().await.unwrap();
+    }
+    assert_eq!(recorder.events().iter().filter(|kind| *kind == "boot_end_doubted").count(), 2);
+    let received = recorder.scan().into_iter().filter(|frame| frame.kind == FrameKind::Received);
+    let mistaken = received.map(|frame| Received::decode(&frame.payload[..]).unwrap().mistaken);
+    assert_eq!(mistaken.collect::<Vec<_>>(), [false, true, true]);
+    recorder.stop().await;
+}
+
+#[tokio::test]
+async fn a_spool_that_comes_from_another_recorder_begins_where_that_one_ended() {
+    let recorder = Recorder::start();
+    let moved = Hello { first_frame: 1, first_unacked: 5, acked_by: 99, ..hello(SPOOL) };
+    let mut client = recorder.dial().await;
+    client.say(&moved).await;
+    let welcome = client.welcome().await;
+    assert_eq!(welcome.last_frame, 0);
+    assert_eq!(moved.next_frame(welcome.recorder_id, 0), 5);
+    client.send(5).await;
+    client.acknowledged(5).await;
+    drop(client);
+    // It was away again, and another recorder took frames 6 to 8.
+    let mut client = recorder.dial().await;
+    client.say(&Hello { first_unacked: 9, ..moved.clone() }).await;
+    client.welcome().await;
+    client.send(9).await;
+    client.acknowledged(9).await;
+    drop(client);
+    // What this recorder itself acknowledged is not asked for, and a loss is still a loss.
+    let mut client = recorder.dial().await;
+    let own = Hello { first_frame: 12, acked_by: welcome.recorder_id, first_unacked: 12, ..moved };
+    client.say(&own).await;
+    client.welcome().await;
+    client.send(12).await;
+    client.acknowledged(12).await;
+    assert_eq!(recorder.events(), ["stream_start", "stream_start", "spool_gap"]);
+    let received = recorder.scan().into_iter().filter(|frame| frame.kind == FrameKind::Received);
+    let begins = received.map(|frame| Received::decode(&frame.payload[..]).unwrap().begins);
+    assert_eq!(begins.collect::<Vec<_>>(), [true, true, false]);
     recorder.stop().await;
 }
 

@@ -83,6 +83,65 @@ async fn every_frame_arrives_once_whichever_side_is_restarted() {
     assert!(spool.journal.first_frame() > 1, "acknowledged segments are deleted");
 }
 
+#[tokio::test]
+async fn a_connection_cut_at_any_byte_loses_no_frame_and_brings_none_twice() {
+    const SPOOLS: usize = 120;
+    const FRAMES: u64 = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(dir.path());
+    let lanes: Vec<_> = (0..SPOOLS)
+        .map(|number| {
+            let own = dir.path().join(number.to_string());
+            std::fs::create_dir(&own).unwrap();
+            let wire = own.join("wire.sock");
+            let listener = UnixListener::bind(&wire).unwrap();
+            // Steps that cut the greeting, heads and payloads alike, and both ways.
+            let (up, down) = (number as u64 * 7, number as u64 % 90);
+            tokio::spawn(cut_twice(listener, recorder.socket.clone(), up, down));
+            let id = SpoolId(100 + number as u64);
+            let mut spool = Spool::open_as(&own, id, &format!("edge-{number}"));
+            (1..=FRAMES).for_each(|frame| spool.append(100 + frame));
+            spool.publish();
+            let lane = spool.lane(&wire);
+            (spool, lane)
+        })
+        .collect();
+    for (mut spool, lane) in lanes {
+        spool.acknowledged(&lane, FRAMES).await;
+        assert!(lane.status().borrow().connections > 0);
+        lane.stop().await;
+    }
+    recorder.stop().await;
+    let mut held = received_of_spools(dir.path());
+    held.sort_unstable();
+    let expected =
+        (100..100 + SPOOLS as u64).flat_map(|spool| (1..=FRAMES).map(move |n| (spool, n)));
+    assert_eq!(held, expected.collect::<Vec<_>>());
+}
+
+/// Cuts the first connection after `up` bytes of the forwarder's, the second after `down` bytes of
+/// the recorder's, and no other.
+async fn cut_twice(listener: UnixListener, recorder: PathBuf, up: u64, down: u64) {
+    for limits in [[up, u64::MAX], [u64::MAX, down]] {
+        let (near, _) = listener.accept().await.unwrap();
+        let far = UnixStream::connect(&recorder).await.unwrap();
+        let (from_forwarder, mut to_forwarder) = near.into_split();
+        let (from_recorder, mut to_recorder) = far.into_split();
+        let mut upwards = from_forwarder.take(limits[0]);
+        let mut downwards = from_recorder.take(limits[1]);
+        tokio::select! {
+            _ = tokio::io::copy(&mut upwards, &mut to_recorder) => {}
+            _ = tokio::io::copy(&mut downwards, &mut to_forwarder) => {}
+        }
+    }
+    loop {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = UnixStream::connect(&recorder).await.unwrap();
+        // However it ends, the next one is carried too.
+        drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
+    }
+}
+
 /// Carries every connection to the recorder for some bytes, then cuts it, mostly within a frame.
 async fn cut_again_and_again(listener: UnixListener, recorder: PathBuf) {
     for round in 1_u64.. {
@@ -131,6 +190,7 @@ impl Recorder {
 
 /// A spool with a journal thread's duties done by hand.
 struct Spool {
+    node: String,
     dir: PathBuf,
     journal: Journal,
     durable: watch::Sender<u64>,
@@ -139,19 +199,22 @@ struct Spool {
 
 impl Spool {
     fn open(dir: &Path) -> Self {
+        Self::open_as(dir, SpoolId(7), "edge-1")
+    }
+
+    fn open_as(dir: &Path, id: SpoolId, node: &str) -> Self {
         let dir = dir.join("spool");
-        let settings =
-            journal::Settings { segment_bytes: 64 << 10, ..journal::Settings::new(SpoolId(7)) };
+        let settings = journal::Settings { segment_bytes: 64 << 10, ..journal::Settings::new(id) };
         let (journal, _) = Journal::open(&dir, settings).unwrap();
         let durable = watch::Sender::new(journal.durable_frame());
         let id = watch::Sender::new(journal.id());
-        Self { dir, journal, durable, id }
+        Self { node: node.to_owned(), dir, journal, durable, id }
     }
 
     fn lane(&self, socket: &Path) -> AccountingLane {
         let settings = Settings {
             socket: socket.to_owned(),
-            node: "edge-1".parse().unwrap(),
+            node: self.node.parse().unwrap(),
             boot: "k3f9x2ab".parse().unwrap(),
             spool: self.dir.clone(),
             spool_id: self.id.subscribe(),
@@ -169,7 +232,7 @@ impl Spool {
             ..Rows::default()
         };
         let payload = rows.encode_to_vec().into();
-        assert_eq!(self.journal.append(FrameKind::Rows, payload).unwrap(), number);
+        self.journal.append(FrameKind::Rows, payload).unwrap();
     }
 
     fn publish(&mut self) {
@@ -186,6 +249,11 @@ impl Spool {
 
 /// Numbers of the spool's frames in the recorder's log, in its order.
 fn received(dir: &Path) -> Vec<u64> {
+    received_of_spools(dir).into_iter().map(|(_, number)| number).collect()
+}
+
+/// Spool and number of every frame in the recorder's log, in its order.
+fn received_of_spools(dir: &Path) -> Vec<(u64, u64)> {
     let entries = journal::scan(&dir.join("log")).unwrap().map(Result::unwrap);
     let frames = entries.filter_map(|entry| match entry {
         Entry::Frame(frame, _) if frame.kind == FrameKind::Received => Some(frame),
@@ -195,7 +263,7 @@ fn received(dir: &Path) -> Vec<u64> {
         .map(|frame| {
             let received = Received::decode(&frame.payload[..]).unwrap();
             let mut bytes = BytesMut::from(&received.frame[..]);
-            Frame::decode(&mut bytes, 1 << 20).unwrap().unwrap().0.number
+            (received.spool_id, Frame::decode(&mut bytes, 1 << 20).unwrap().unwrap().0.number)
         })
         .collect()
 }

@@ -197,6 +197,9 @@ pub(super) fn kernel_boot() -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use forwarder_core::accounting::CounterTable;
+    use schemas::vocab::{BootId, SpoolId, Timestamp};
+
     use super::*;
 
     #[test]
@@ -212,6 +215,46 @@ mod tests {
             fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         left.sort();
         assert_eq!(left, [folder, link]);
+    }
+
+    /// A table for a spool, and the lock on it.
+    fn table_of(spool: &Path, boot: u64) -> (PathBuf, File) {
+        let geometry = Geometry { slots: 1 };
+        let boot = BootId::from_random(boot);
+        let tables = TableDir::open(spool).unwrap();
+        let (words, path, lock) = tables.create(boot.as_str(), geometry).unwrap();
+        let header = Header {
+            node: "edge".to_owned(),
+            boot,
+            started: Timestamp(0),
+            slot_len_s: 1,
+            spool_id: SpoolId(1),
+            spool_path: spool.display().to_string(),
+            kernel_boot: kernel_boot(),
+        };
+        CounterTable::create(words, geometry, &header).unwrap();
+        (path, lock)
+    }
+
+    #[test]
+    fn tables_of_spools_that_are_gone_are_removed_unless_somebody_holds_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        let [kept, gone, held] = ["kept", "gone", "held"].map(|name| base.join(name));
+        fs::create_dir(&kept).unwrap();
+        let [(in_use, first), (orphan, second), (locked, third)] =
+            [(&kept, 1), (&gone, 2), (&held, 3)].map(|(spool, boot)| table_of(spool, boot));
+        // Mapped memory holds the lock until the process ends; those boots' processes have ended.
+        flock(&first, FlockOperation::Unlock).unwrap();
+        flock(&second, FlockOperation::Unlock).unwrap();
+        remove_orphans().unwrap();
+        assert!(in_use.exists(), "its spool may be started again");
+        assert!(!orphan.parent().unwrap().exists(), "the directory goes with its last table");
+        assert!(locked.exists(), "its process lives");
+        flock(&third, FlockOperation::Unlock).unwrap();
+        for table in [in_use, locked] {
+            fs::remove_dir_all(table.parent().unwrap()).unwrap();
+        }
     }
 
     #[test]
