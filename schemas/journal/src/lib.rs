@@ -11,6 +11,7 @@
 //!                               the ids it had before that segments still bear
 //!   00000000000000000001.seg    named for its first frame, 20 digits
 //!   00000000000000004711.seg    the newest: the only one that is written; never deleted
+//!   00000000000000000001.seg.0000000512.suspect    set aside
 //! ```
 //! A segment is a sequence of [`schemas::wire::Frame`]s and nothing else. The first is of kind
 //! `Segment`, has number 0 and holds a [`SegmentHeader`]: the format (1), the spool's id, the number
@@ -20,24 +21,36 @@
 //! the frame version of its header.
 //!
 //! # Operation
-//! - *Append* is one write at the end. A short or failed write is cut back, and its number is not
+//! - *Append* is one write at the end, into room that is reserved 1 MiB ahead: a full disk is met
+//!   there, not in the midst of a frame. A short or failed write is cut back, and its number is not
 //!   used.
 //! - *Sync* is one fdatasync for all frames since the last. Until then their payloads stay in
 //!   memory ([`Journal::unsynced`]), at most [`Settings::group_bytes`] of them: an append beyond
 //!   that syncs first. A failed fdatasync is final, because the kernel may have dropped the pages
 //!   it could not write: the journal answers [`JournalError::Poisoned`] until
-//!   [`Journal::retreat`] has cut the segment back to its last durable frame.
+//!   [`Journal::retreat`] has set the segment aside as `.suspect` and written its durable frames
+//!   anew; those that were not durable are in memory.
 //! - *A new segment* is written as `<name>.new`, header and all, fsynced, renamed, the directory
 //!   fsynced, and only then used; the segment before it was fdatasynced first. So a segment found
-//!   under its name has a whole header, and only the newest can have a torn tail.
-//! - *Opening* removes `.new` files, scans the newest segment, cuts it at the first frame that is
-//!   not one, and fdatasyncs it: everything that is found after opening is durable. If whole frames
-//!   stand behind the cut it was no torn tail: the bytes are kept aside and [`Recovery::damaged`]
-//!   says so. A bad frame
-//!   anywhere else is [`JournalError::Damaged`] for whoever reads it; nothing is cut.
+//!   under its name has a whole header, and only the newest can have a torn tail. A segment that is
+//!   written anew takes the place of the old one in the same way.
+//! - *Opening* removes `.new` files, scans the newest segment, cuts it behind the last frame before
+//!   the first that is torn, and writes it again before it fsyncs it, because what can be read may
+//!   be in memory alone: everything that is found after opening is durable. What is missing before
+//!   a frame with the flag [`schemas::wire::SETTLED`] had been durable and is no torn tail: it stays
+//!   where it is, for [`Journal::mend`].
+//! - *Damage*, a frame that is none before the tail, is [`JournalError::Damaged`] for whoever reads
+//!   it, until [`Journal::mend`] has set the segment aside and written it anew, with other frames in
+//!   the place of those that are lost.
+//! - *Set aside* is what a segment held before it was written anew, as
+//!   `<segment>.<offset>.suspect`: from that offset on it is not believed. Four are kept.
+//!
+//! Everything goes through [`fs::FileSystem`]. The tests crash and disturb a simulated disk at each
+//! operation, see `tests/crash`.
 
 #![forbid(unsafe_code)]
 
+mod aside;
 mod directory;
 mod error;
 pub mod fs;
@@ -45,10 +58,11 @@ mod journal;
 mod reader;
 mod recovery;
 mod segment;
+mod survey;
 
 pub use error::JournalError;
-pub use journal::{Journal, Segment};
-pub use reader::{Entry, Reader, Scan, scan};
+pub use journal::{Journal, Mended, Segment};
+pub use reader::{Entry, Reader, Scan, scan, scan_on};
 pub use schemas::wire::SegmentHeader;
 pub use segment::SegmentReader;
 
@@ -105,8 +119,11 @@ impl Settings {
 pub struct Recovery {
     /// Bytes of torn frames that were cut off the tail.
     pub cut_bytes: u64,
-    /// Whole frames stood behind what was cut off, so that it was no torn tail: frames that were
-    /// durable are lost. The bytes are kept beside the segment, as `<segment>.cut-<offset>`.
+    /// Whole frames were cut off behind a torn one: a power loss leaves that, where they had not been
+    /// synced, and so does damage. The segment as it was is kept aside as `.suspect`.
+    pub cut_frames: bool,
+    /// Frames of the newest segment that were durable are lost: reading them says
+    /// [`JournalError::Damaged`] until [`Journal::mend`].
     pub damaged: bool,
     /// Number of segments.
     pub segments: usize,

@@ -1,128 +1,128 @@
-//! The tail of a journal after its writer died: cut where it is torn, and made durable.
+//! The newest segment after its writer died: cut where it is torn, and made durable.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 
-use bytes::BytesMut;
 use schemas::vocab::SpoolId;
-use schemas::wire::{Frame, SegmentHeader};
 
+use crate::aside::set_aside;
 use crate::directory::Ids;
+use crate::fs::{Access, FileSystem, OpenFile, as_u64};
 use crate::journal::SegmentFile;
-use crate::segment::{SegmentReader, Step};
-use crate::{JournalError, MAX_PAYLOAD, directory};
-
-/// How a frame begins: magic and version (see [`schemas::wire::Frame`]).
-const FRAME_MARK: [u8; 3] = [0x46, 0x52, schemas::wire::VERSION];
+use crate::segment::{SegmentReader, encode_header, file_name};
+use crate::survey::Survey;
+use crate::{Heading, JournalError, directory};
 
 /// The end of a journal as it is found at opening.
 pub(crate) struct Tail {
-    /// The newest segment, open for writing, and its header; `None`: there is no segment.
-    pub(crate) file: Option<File>,
-    pub(crate) header: Option<SegmentHeader>,
+    /// The newest segment; `None`: there is none.
+    pub(crate) newest: Option<Newest>,
     pub(crate) last_frame: u64,
     pub(crate) last_crc: u32,
     pub(crate) cut_bytes: u64,
+    pub(crate) cut_frames: bool,
     pub(crate) damaged: bool,
 }
 
+/// The newest segment, open for writing.
+pub(crate) struct Newest {
+    pub(crate) file: Box<dyn OpenFile>,
+    /// Of the journal that the segment belongs to.
+    pub(crate) id: SpoolId,
+    pub(crate) bytes: Vec<u8>,
+}
+
 impl Tail {
-    /// Cuts what is torn off the newest segment and makes the rest durable. `segments` is left with
-    /// those that remain.
+    /// Cuts what is torn off the newest segment and makes the rest durable. `new_id` is the
+    /// journal's should nothing tell it.
     pub(crate) fn recover(
+        fs: &dyn FileSystem,
         dir: &Path,
         segments: &mut VecDeque<SegmentFile>,
         ids: Option<&Ids>,
+        new_id: SpoolId,
     ) -> Result<Self, JournalError> {
         let mut tail = Self {
-            file: None,
-            header: None,
+            newest: None,
             last_frame: 0,
             last_crc: 0,
             cut_bytes: 0,
+            cut_frames: false,
             damaged: false,
         };
-        let Some(newest) = segments.back_mut() else { return Ok(tail) };
-        let Some(mut reader) = SegmentReader::open_unless_torn(&newest.path)? else {
-            // Never happens by our own hand (see the module doc), but a header without a frame is
-            // all that can be lost, so that it is made again under the same number.
-            tail.cut_bytes = newest.bytes;
-            tail.last_frame = newest.first_frame - 1;
-            fs::remove_file(&newest.path).map_err(JournalError::io("remove", &newest.path))?;
-            directory::sync(dir)?;
-            segments.pop_back();
-            tail.last_crc = last_crc_of_sealed(segments.back(), tail.last_frame)?;
-            return Ok(tail);
-        };
-        let header = reader.header().clone();
-        let owner = SpoolId(header.spool_id);
-        if ids.is_some_and(|ids| !ids.contains(owner)) {
-            return Err(reader.damage(format!("it belongs to the spool {owner}")));
-        }
-        tail.last_crc = header.previous_crc;
-        tail.header = Some(header);
-        let end = loop {
-            let end = reader.offset();
-            match reader.step()? {
-                Step::Frame(_, crc) => tail.last_crc = crc,
-                Step::End | Step::Torn | Step::Bad(_) => break end,
+        let Some(newest) = segments.pop_back() else { return Ok(tail) };
+        let (path, first) = (&newest.path, newest.first_frame);
+        let mut bytes = fs.read(path).map_err(JournalError::io("read", path))?;
+        let mut survey = Survey::of(path, &bytes, first, u64::MAX)?;
+        tail.cut_frames = survey.cut_unsettled(first);
+        tail.cut_bytes = as_u64(bytes.len() - survey.end);
+        let whole_header = survey.header.is_some() || bytes.is_empty();
+        tail.damaged = survey.damaged_at.is_some() || !whole_header;
+        bytes.truncate(survey.end);
+        let (file, id) = match &survey.header {
+            Some(header) => {
+                let owner = SpoolId(header.spool_id);
+                if ids.is_some_and(|ids| !ids.contains(owner)) {
+                    let reason = format!("it belongs to the spool {owner}");
+                    return Err(JournalError::damaged(path, 0, reason));
+                }
+                tail.last_crc = header.previous_crc;
+                let file = if tail.cut_frames {
+                    // Should they have been durable after all, somebody may want to have them.
+                    set_aside(fs, dir, path, as_u64(bytes.len()))?;
+                    directory::write_whole(fs, dir, &file_name(first), &bytes)?
+                } else {
+                    write_again(fs, path, &bytes)?
+                };
+                (file, owner)
+            }
+            None => {
+                let id = ids.map_or(new_id, |ids| ids.current);
+                tail.last_crc = last_crc_of_sealed(fs, segments.back(), first - 1);
+                let mut whole = encode_header(id, first, tail.last_crc, &Heading::default());
+                whole.extend_from_slice(
+                    survey.frames.first().map_or(&[], |f| &bytes[f.bytes.start..]),
+                );
+                bytes = whole.to_vec();
+                set_aside(fs, dir, path, 0)?;
+                (directory::write_whole(fs, dir, &file_name(first), &bytes)?, id)
             }
         };
-        tail.last_frame = reader.next_number() - 1;
-        tail.cut_bytes = newest.bytes - end;
-        tail.damaged = tail.cut_bytes > 0 && set_damage_aside(dir, reader.path(), end)?;
-        tail.file = Some(cut_and_sync(reader.path(), end)?);
-        newest.bytes = end;
+        tail.last_frame = first - 1;
+        if let Some(last) = survey.frames.last() {
+            (tail.last_frame, tail.last_crc) = (last.number, last.crc);
+        }
+        segments.push_back(SegmentFile { bytes: as_u64(bytes.len()), ..newest });
+        tail.newest = Some(Newest { file, id, bytes });
         Ok(tail)
     }
 }
 
-/// Looks for a whole frame behind `end`. A writer that died leaves none there: what is cut was
-/// written whole and damaged later, so it is kept as `<segment>.cut-<end>` for whoever looks into it.
-fn set_damage_aside(dir: &Path, segment: &Path, end: u64) -> Result<bool, JournalError> {
-    let bytes = fs::read(segment).map_err(JournalError::io("read", segment))?;
-    let cut = &bytes[usize::try_from(end).map_or(bytes.len(), |end| end.min(bytes.len()))..];
-    let whole_frame_at = |at: usize| {
-        let mut rest = BytesMut::from(&cut[at..]);
-        matches!(Frame::decode(&mut rest, MAX_PAYLOAD), Ok(Some((frame, _))) if frame.number > 0)
-    };
-    let mut marks = cut.windows(FRAME_MARK.len()).enumerate().skip(1);
-    let damaged = marks.any(|(at, mark)| mark == FRAME_MARK && whole_frame_at(at));
-    if damaged {
-        let mut aside = segment.as_os_str().to_owned();
-        aside.push(format!(".cut-{end}"));
-        let aside = Path::new(&aside);
-        fs::write(aside, cut)
-            .and_then(|()| File::open(aside)?.sync_all())
-            .map_err(JournalError::io("write", aside))?;
-        directory::sync(dir)?;
-    }
-    Ok(damaged)
-}
-
-/// Cuts a segment after `end` bytes, durably, and leaves it open for writing.
-pub(crate) fn cut_and_sync(path: &Path, end: u64) -> Result<File, JournalError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(JournalError::io("open", path))?;
-    file.set_len(end).map_err(JournalError::io("truncate", path))?;
+/// Makes a segment hold `bytes` and nothing else, durably. It holds them already, but perhaps only
+/// in memory and marked clean, because an fdatasync failed before its writer died: no sync would
+/// write them then.
+fn write_again(
+    fs: &dyn FileSystem,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Box<dyn OpenFile>, JournalError> {
+    let file = directory::open(fs, path, Access::ReadWrite)?;
+    file.set_len(as_u64(bytes.len())).map_err(JournalError::io("truncate", path))?;
+    file.write_all_at(bytes, 0).map_err(JournalError::io("write", path))?;
     file.sync_all().map_err(JournalError::io("fsync", path))?;
     Ok(file)
 }
 
-/// CRC of the last frame of a segment that must be whole and end with `last_frame`.
-fn last_crc_of_sealed(segment: Option<&SegmentFile>, last_frame: u64) -> Result<u32, JournalError> {
-    let Some(segment) = segment else { return Ok(0) };
-    let mut reader = SegmentReader::open(&segment.path)?;
-    let mut last_crc = reader.header().previous_crc;
-    while let Some((_, crc)) = reader.next_frame()? {
-        last_crc = crc;
-    }
-    if reader.next_number() != last_frame + 1 {
-        return Err(reader.damage(format!("it ends before frame {last_frame}")));
-    }
-    Ok(last_crc)
+/// CRC of the last frame of a segment that should be whole and end with `last_frame`; 0: it is not
+/// known.
+fn last_crc_of_sealed(fs: &dyn FileSystem, segment: Option<&SegmentFile>, last_frame: u64) -> u32 {
+    let read = |path: &Path| {
+        let mut reader = SegmentReader::open_on(fs, path)?;
+        let mut last_crc = reader.header().previous_crc;
+        while let Some((_, crc)) = reader.next_frame()? {
+            last_crc = crc;
+        }
+        Ok::<_, JournalError>(if reader.next_number() == last_frame + 1 { last_crc } else { 0 })
+    };
+    segment.map_or(0, |segment| read(&segment.path).unwrap_or(0))
 }

@@ -1,14 +1,14 @@
 //! One segment file, read from front to back.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use prost::Message;
+use schemas::vocab::SpoolId;
 use schemas::wire::{Frame, FrameError, FrameKind, SegmentHeader};
 
-use crate::{JournalError, MAX_PAYLOAD, directory};
+use crate::fs::{Access, Disk, FileSystem, OpenFile, as_u64};
+use crate::{Heading, JournalError, MAX_PAYLOAD, directory};
 
 /// The format this module reads and writes.
 pub(crate) const FORMAT: u32 = 1;
@@ -27,6 +27,27 @@ pub(crate) fn first_frame_of(path: &Path) -> Option<u64> {
     digits.parse().ok().filter(|first| good && *first > 0)
 }
 
+/// The head of a new segment.
+pub(crate) fn encode_header(
+    id: SpoolId,
+    first_frame: u64,
+    previous_crc: u32,
+    heading: &Heading,
+) -> BytesMut {
+    let header = SegmentHeader {
+        format: FORMAT,
+        spool_id: id.0,
+        first_frame,
+        previous_crc,
+        boot: heading.boot.clone(),
+        next_seq: heading.next_seq,
+        boot_ended: heading.boot_ended,
+    };
+    let mut bytes = BytesMut::new();
+    Frame::message(FrameKind::Segment, 0, &header).encode(&mut bytes);
+    bytes
+}
+
 /// What stands at a reader's place.
 pub(crate) enum Step {
     /// A frame, and its CRC. The reader has moved on.
@@ -43,7 +64,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub struct SegmentReader {
     path: PathBuf,
-    file: File,
+    file: Box<dyn OpenFile>,
     header: SegmentHeader,
     /// Read, not yet taken; begins at `offset`.
     buffer: BytesMut,
@@ -53,18 +74,20 @@ pub struct SegmentReader {
 }
 
 impl SegmentReader {
-    /// Opens a segment that should be whole, and reads its header.
+    /// Opens a segment of this machine's disk that should be whole, and reads its header.
     ///
     /// # Errors
     /// The file cannot be read or does not begin with the header that belongs to its name.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        Self::open_unless_torn(path)?
-            .ok_or_else(|| JournalError::damaged(path, 0, "it ends within its header"))
+        Self::open_on(&Disk, path)
     }
 
-    /// As [`Self::open`]; `None`: the file ends within its header.
-    pub(crate) fn open_unless_torn(path: &Path) -> Result<Option<Self>, JournalError> {
-        let file = directory::open_regular(path)?;
+    /// As [`Self::open`], on any file system.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(fs: &dyn FileSystem, path: &Path) -> Result<Self, JournalError> {
+        let file = directory::open(fs, path, Access::Read)?;
         let mut reader = Self {
             path: path.to_owned(),
             file,
@@ -75,7 +98,7 @@ impl SegmentReader {
         };
         let frame = match reader.decode()? {
             Step::Frame(frame, _crc) => frame,
-            Step::End | Step::Torn => return Ok(None),
+            Step::End | Step::Torn => return Err(reader.damage("it ends within its header")),
             Step::Bad(reason) => return Err(reader.damage(reason)),
         };
         let header = Self::header_of(&frame).map_err(|reason| reader.damage(reason))?;
@@ -85,7 +108,7 @@ impl SegmentReader {
         }
         reader.next_frame = header.first_frame;
         reader.header = header;
-        Ok(Some(reader))
+        Ok(reader)
     }
 
     fn header_of(frame: &Frame) -> Result<SegmentHeader, String> {
@@ -170,9 +193,14 @@ impl SegmentReader {
         self.next_frame
     }
 
-    /// Where the next frame begins, in bytes from the start of the file.
-    pub(crate) fn offset(&self) -> u64 {
-        self.offset
+    /// Whether another file has taken the segment's name: what was not durable in this one was
+    /// written again in that. A segment that was deleted can still be read.
+    pub(crate) fn is_replaced(&self) -> Result<bool, JournalError> {
+        match self.file.is_at(&self.path) {
+            Ok(same) => Ok(!same),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(JournalError::io("examine", &self.path)(error)),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -182,9 +210,4 @@ impl SegmentReader {
     pub(crate) fn damage(&self, reason: impl Into<String>) -> JournalError {
         JournalError::damaged(&self.path, self.offset, reason)
     }
-}
-
-/// A length in memory as a length in a file.
-pub(crate) fn as_u64(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
 }

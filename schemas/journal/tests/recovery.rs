@@ -88,7 +88,7 @@ fn damage_before_the_newest_segment_is_named_and_left_alone() {
 }
 
 #[test]
-fn damage_within_the_newest_segment_is_told_from_a_torn_tail_and_kept_aside() {
+fn whole_frames_cut_off_behind_a_torn_one_are_told_and_kept_aside() {
     let dir = tempfile::tempdir().unwrap();
     let (mut journal, _) = Journal::open(dir.path(), settings()).unwrap();
     for text in ["one", "two", "three"] {
@@ -103,14 +103,14 @@ fn damage_within_the_newest_segment_is_told_from_a_torn_tail_and_kept_aside() {
     fs::write(&newest, &bytes).unwrap();
 
     let (mut journal, recovery) = Journal::open(dir.path(), settings()).unwrap();
-    assert_eq!((recovery.last_frame, recovery.damaged), (1, true));
+    assert_eq!((recovery.last_frame, recovery.cut_frames, recovery.damaged), (1, true, false));
     let second = third - 24 - "two".len();
-    let aside = dir.path().join(format!("00000000000000000001.seg.cut-{second}"));
-    assert_eq!(fs::read(aside).unwrap(), bytes[second..]);
+    let aside = dir.path().join(format!("00000000000000000001.seg.{second:010}.suspect"));
+    assert_eq!(fs::read(aside).unwrap(), bytes);
     assert_eq!(append(&mut journal, "again").unwrap(), 2);
     drop(journal);
     let (_, recovery) = Journal::open(dir.path(), settings()).unwrap();
-    assert_eq!((recovery.last_frame, recovery.damaged), (2, false));
+    assert_eq!((recovery.last_frame, recovery.cut_frames), (2, false));
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub const MAX_CAPTURE_PAYLOAD: usize = 256 << 10;
 pub const CRITICAL: u16 = 1;
 /// Flag: the CRC covers only the message at the head of the payload.
 pub const MESSAGE_ONLY: u16 = 2;
+/// Flag, of meaning to the journal that the frame was written to: when it was, every frame before it
+/// was durable. What is missing before it was lost by damage, not by a power loss.
+pub const SETTLED: u16 = 4;
 
 const MAGIC: u16 = 0x5246;
 const CRC_AT: usize = HEADER_LEN - 4;

@@ -10,7 +10,7 @@ mod views;
 pub use fields::{Fields, Malformed, Value};
 pub use frame::{
     CRITICAL, Frame, FrameCodec, FrameError, FrameKind, FrameView, HEADER_LEN,
-    MAX_ACCOUNTING_PAYLOAD, MAX_CAPTURE_PAYLOAD, MESSAGE_ONLY, VERSION,
+    MAX_ACCOUNTING_PAYLOAD, MAX_CAPTURE_PAYLOAD, MESSAGE_ONLY, SETTLED, VERSION,
 };
 pub use message::{
     Ack, BootEnd, CaptureData, CaptureEnd, CaptureMark, CaptureOpen, Credit, Hello, Lane, MarkKind,

@@ -33,39 +33,46 @@ struct Edge {
 }
 
 impl Ledger<'_> {
-    /// Notes how the wall clock moved. After a step out of the running slot, that slot ends at once
-    /// and the next is where the new clock says; a step backwards begins a new pass.
+    /// Notes how the wall clock moved since the last poll, and tells of a step.
+    pub(super) fn look_at_clock(&mut self, now: Moment) {
+        let step = (now.wall.0 - self.last.wall.0) - (now.monotonic_us - self.last.monotonic_us);
+        self.last = now;
+        self.clock_offset_us += step;
+        if step.abs() < CLOCK_STEP_US {
+            return;
+        }
+        self.step_to_follow_us += step;
+        self.note_step(now.wall, step);
+        self.event(Event {
+            ts: now.wall.0,
+            severity: Severity::Warning.as_str().to_owned(),
+            kind: "clock_step".to_owned(),
+            value: Some(step_seconds(step)),
+            message: format!("the wall clock stepped by {:+.3} s", step_seconds(step)),
+            ..Event::default()
+        });
+    }
+
+    /// After a step of the wall clock out of the running slot, that slot ends at once and the next is
+    /// where the new clock says; a step backwards begins a new pass.
     pub(super) fn follow_clock<S: Spool>(
         &mut self,
-        now: Moment,
+        wall: Timestamp,
         spool: &mut S,
     ) -> Result<(), S::Error> {
-        let step = (now.wall.0 - self.last.wall.0) - (now.monotonic_us - self.last.monotonic_us);
-        if step.abs() >= CLOCK_STEP_US {
-            let slot = now.wall.slot_start(self.header.slot_len_s).0;
-            if slot != self.tally.slot_start {
-                let back = slot < self.tally.slot_start;
-                let (by_its_clock, slot_end) = (now.wall.0 - step, self.slot_end());
-                let edge = Edge {
-                    wall: now.wall,
-                    ended: by_its_clock.min(slot_end),
-                    share: Share::noticed(by_its_clock - slot_end),
-                    next: Tally::of_slot(slot, self.tally.clock_pass + u64::from(back)),
-                };
-                self.end_slot(edge, spool)?;
-            }
-            self.note_step(now.wall, step);
-            self.event(Event {
-                ts: now.wall.0,
-                severity: Severity::Warning.as_str().to_owned(),
-                kind: "clock_step".to_owned(),
-                value: Some(step_seconds(step)),
-                message: format!("the wall clock stepped by {:+.3} s", step_seconds(step)),
-                ..Event::default()
-            });
+        let slot = wall.slot_start(self.header.slot_len_s).0;
+        if self.step_to_follow_us != 0 && slot != self.tally.slot_start {
+            let back = slot < self.tally.slot_start;
+            let by_its_clock = wall.0 - self.step_to_follow_us;
+            let edge = Edge {
+                wall,
+                ended: by_its_clock.min(self.slot_end()),
+                share: Share::noticed(by_its_clock - self.slot_end()),
+                next: Tally::of_slot(slot, self.tally.clock_pass + u64::from(back)),
+            };
+            self.end_slot(edge, spool)?;
         }
-        self.clock_offset_us += step;
-        self.last = now;
+        self.step_to_follow_us = 0;
         Ok(())
     }
 

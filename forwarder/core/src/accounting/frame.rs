@@ -8,7 +8,7 @@ use schemas::wire::EncodedRows;
 
 use super::layout::{Words, header, state};
 use super::ledger::Ledger;
-use super::slot::{Entry, Last, SlotView, int};
+use super::slot::{Entry, Last, SlotView, UNFINISHED, int};
 use super::spool::Spool;
 
 /// Sessions in one frame: their last two rows, with the longest names there can be, stay below the
@@ -44,6 +44,8 @@ impl Frame {
 struct Noted {
     index: usize,
     entry: usize,
+    /// What that entry was.
+    before: Entry,
     ends: bool,
 }
 
@@ -104,15 +106,20 @@ impl Ledger<'_> {
         (until, is_final): (i64, bool),
     ) {
         let slot = SlotView::new(self.words, index);
-        let owes = slot.owes(from);
-        let quality = if owes && quality == Quality::Exact { Quality::Spread } else { quality };
+        let covers_more = slot.owes(from);
+        let quality = match quality {
+            Quality::Exact if covers_more => Quality::Spread,
+            // That nothing moved is known however long nobody looked.
+            Quality::Spread if !to.has_moved_since(from) => Quality::Exact,
+            quality => quality,
+        };
         let seq = self.take_seq();
         to.seq = seq;
         if quality == Quality::Spread {
             slot.mark_spread();
         }
         crash_point();
-        let entry = slot.note(to);
+        let (entry, before) = slot.note(to);
         crash_point();
         slot.fill_usage(&mut self.pages, from, to);
         let slot_end = self.slot_end();
@@ -127,10 +134,10 @@ impl Ledger<'_> {
         row.active_us = (until.min(slot_end) - alive_from).max(0);
         row.quality = if slot.is_shared() { Quality::PartlyLost } else { quality } as i32;
         frame.usage_rows += 1;
-        frame.sheds |= owes || (quality == Quality::Spread && to.has_moved_since(from));
+        frame.sheds |= covers_more || quality == Quality::Spread;
         frame.bytes.up += to.bytes.up.saturating_sub(from.bytes.up);
         frame.bytes.down += to.bytes.down.saturating_sub(from.bytes.down);
-        frame.sessions.push(Noted { index, entry, ends: is_final });
+        frame.sessions.push(Noted { index, entry, before, ends: is_final });
         frame.rows.usage(row);
     }
 
@@ -161,20 +168,20 @@ impl Ledger<'_> {
         let Some(first_seq) = frame.first_seq() else { return Ok(()) };
         let frame = std::mem::replace(frame, self.frame());
         let tally = self.tally_after(&frame, first_seq);
-        let at = note_tally(self.words, tally);
+        let (nth, before) = note_tally(self.words, tally);
         crash_point();
         match spool.append(frame.rows, int(self.next_seq)) {
             Ok(()) => {
                 self.tally = tally;
-                self.free(&frame.sessions);
+                self.free(&frame.sessions, frame.begins_slot.is_some(), tally.seq);
                 Ok(())
             }
             Err(error) => {
-                self.words.set_header(at, 0);
+                write_tally(self.words, nth, before);
                 crash_point();
                 for noted in &frame.sessions {
                     let slot = SlotView::new(self.words, noted.index);
-                    slot.forget(noted.entry);
+                    slot.take_back(noted.entry, noted.before);
                     if noted.ends {
                         slot.set_end_seq(0);
                     }
@@ -202,7 +209,12 @@ impl Ledger<'_> {
         }
     }
 
-    fn free(&self, sessions: &[Noted]) {
+    /// Frees what has ended with the frame up to row `seq`. Such a frame, and one that ended a slot,
+    /// cannot be told again from the table, which says so first.
+    fn free(&self, sessions: &[Noted], ended_slot: bool, seq: u64) {
+        if ended_slot || sessions.iter().any(|noted| noted.ends) {
+            self.words.set_header(header::TOLD_THROUGH, seq);
+        }
         for noted in sessions.iter().filter(|noted| noted.ends) {
             crash_point();
             match self.table {
@@ -245,13 +257,20 @@ pub(super) fn newest_tally(words: Words<'_>) -> Option<Tally> {
     Some(if b.seq > a.seq { b } else { a }).filter(|tally| tally.seq != 0)
 }
 
-/// Notes a tally in the older entry and returns where that is. Its number is stored last: a kill
-/// leaves the entry whole or without meaning.
-fn note_tally(words: Words<'_>, tally: Tally) -> usize {
+/// Notes a tally in the older entry, and returns which one that was and what it was.
+fn note_tally(words: Words<'_>, tally: Tally) -> (usize, Tally) {
     let [a, b] = header::TALLIES;
     let nth = usize::from(words.header(a) > words.header(b));
+    let before = tally_at(words, nth);
+    write_tally(words, nth, tally);
+    (nth, before)
+}
+
+/// As with a session's entry, the number is stored last, and until then is one that no spool has
+/// reached.
+fn write_tally(words: Words<'_>, nth: usize, tally: Tally) {
     let at = header::TALLIES[nth];
-    words.set_header(at, 0);
+    words.set_header(at, UNFINISHED);
     crash_point();
     words.set_header(at + 1, tally.slot_start.cast_unsigned());
     words.set_header(at + 2, tally.usage_rows);
@@ -261,7 +280,13 @@ fn note_tally(words: Words<'_>, tally: Tally) -> usize {
     words.set_header(header::TALLY_PASSES[nth], tally.clock_pass << 1 | u64::from(tally.shed));
     crash_point();
     words.set_header(at, tally.seq);
-    at
+}
+
+/// Whether the spool, which ends at `last_seq`, has lost frames that the table told of. One tally
+/// above it may belong to a frame that was never appended, two cannot.
+pub(super) fn is_ahead_of(words: Words<'_>, last_seq: u64) -> bool {
+    words.header(header::TOLD_THROUGH) > last_seq
+        || header::TALLIES.iter().all(|at| words.header(*at) > last_seq)
 }
 
 /// Takes back the tallies above `last_seq`.

@@ -42,6 +42,8 @@ pub(super) mod header {
     pub(in super::super) const DURABLE_FRAME: usize = 11;
     /// Up to when an earlier boot tells what moved; 0: not known.
     pub(in super::super) const DOWN_SINCE: usize = 12;
+    /// The last row of the last frame that ended a session or a slot.
+    pub(in super::super) const TOLD_THROUGH: usize = 13;
     /// Two tally entries of six words, see [`super::super::frame`].
     pub(in super::super) const TALLIES: [usize; 2] = [16, 22];
     /// A seventh word of each: the clock's pass, and in the lowest bit whether the slot sheds.
@@ -175,8 +177,8 @@ pub enum TableError {
         /// Bytes it has.
         found: usize,
     },
-    /// Both entries of a slot are above the spool's last row, so the last total that is in the
-    /// spool is not known.
+    /// The spool has lost a frame that ended a session or a slot, or two frames of what the table
+    /// keeps two notes of: what it lost cannot be told again.
     #[error("the counter table knows of rows that the spool has lost")]
     Ahead,
     /// A name or path in the header is too long to be kept.

@@ -59,6 +59,8 @@ pub struct Ledger<'t> {
     /// A wall clock before it is wrong.
     pub(super) clock_from: Timestamp,
     pub(super) last: Moment,
+    /// Steps of the wall clock that the running slot has not followed yet, in microseconds.
+    pub(super) step_to_follow_us: i64,
     pub(super) clock_offset_us: i64,
     pub(super) capture_dropped: u64,
     pub(super) capture_dropped_before: u64,
@@ -96,6 +98,7 @@ impl<'t> Ledger<'t> {
             events_lost: 0,
             clock_from: Timestamp(i64::MIN),
             last: Moment { wall: last_poll, monotonic_us: 0 },
+            step_to_follow_us: 0,
             clock_offset_us: 0,
             capture_dropped: 0,
             capture_dropped_before: 0,
@@ -156,8 +159,9 @@ impl<'t> Ledger<'t> {
     /// A frame could not be appended. Nothing is lost: the same rows are due at the next poll.
     pub fn poll<S: Spool>(&mut self, now: Moment, spool: &mut S) -> Result<(), S::Error> {
         self.words.set_header(header::LAST_POLL, now.wall.0.cast_unsigned());
+        self.look_at_clock(now);
         self.write_down(spool)?;
-        self.follow_clock(now, spool)?;
+        self.follow_clock(now.wall, spool)?;
         self.pass_edges(now.wall, spool)?;
         self.write_ended(now.wall, spool)?;
         self.write_notes(spool)

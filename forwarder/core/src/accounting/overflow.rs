@@ -11,9 +11,6 @@ use super::layout::{Words, state};
 use super::session::{OpenSession, Opening, Refused};
 use super::slot::SlotView;
 
-/// The part of a table that is kept for shared slots: one slot of so many.
-const ONE_OF: usize = 16;
-
 /// The slots at the end of a table that sessions share once the others are taken. One that was
 /// taken stays for as long as its boot lives.
 #[derive(Debug)]
@@ -26,17 +23,9 @@ pub(super) struct Overflow {
 }
 
 impl Overflow {
-    /// No slots: a full table refuses.
-    pub(super) fn none(table_slots: usize) -> Self {
-        Self::of(table_slots..table_slots)
-    }
-
-    /// The last sixteenth of a table.
-    pub(super) fn sixteenth(table_slots: usize) -> Self {
-        Self::of(table_slots - table_slots / ONE_OF..table_slots)
-    }
-
-    fn of(slots: Range<usize>) -> Self {
+    /// The last `count` slots of a table; without any, a full table refuses.
+    pub(super) fn last(count: usize, table_slots: usize) -> Self {
+        let slots = table_slots - count..table_slots;
         Self { slots, taken: AtomicUsize::new(0), taking: Mutex::new(()) }
     }
 

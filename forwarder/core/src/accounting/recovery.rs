@@ -7,7 +7,7 @@ use schemas::table::Slot;
 use schemas::vocab::{BootId, Quality, Timestamp};
 use schemas::wire::{BootEnd, Rows, SegmentHeader};
 
-use super::frame::{Tally, forget_tallies_above};
+use super::frame::{Tally, forget_tallies_above, is_ahead_of};
 use super::layout::{Header, TableError, Words, header, state};
 use super::ledger::Ledger;
 use super::slot::{Last, SlotView};
@@ -78,7 +78,8 @@ impl SpoolHistory {
             let slot_end = (boot.ended_at / LONGEST_SLOT_US + 1) * LONGEST_SLOT_US;
             if boot.measured_until > boot.ended_at { boot.measured_until } else { slot_end }
         };
-        self.boots.iter().filter(|boot| boot.ended_at > 0).map(told_until).max().map(Timestamp)
+        let known = self.boots.iter().filter(|boot| boot.ended_at > 0 || boot.measured_until > 0);
+        known.map(told_until).max().map(Timestamp)
     }
 
     /// Takes a boot whose table cannot be used: there may be nothing else that tells of it.
@@ -200,7 +201,7 @@ impl Ledger<'_> {
         let last_seq = history.of(boot).map_or(0, |known| known.last_seq);
         let last_seq = u64::try_from(last_seq).unwrap_or_default();
         let mut slots = (0..words.slot_count()).map(|index| SlotView::new(words, index));
-        if slots.any(|slot| slot.is_ahead_of(last_seq)) {
+        if is_ahead_of(words, last_seq) || slots.any(|slot| slot.is_ahead_of(last_seq)) {
             return Err(TableError::Ahead);
         }
         forget_tallies_above(words, last_seq);

@@ -9,6 +9,7 @@ use schemas::vocab::{
     TargetAddr, Timestamp, Transport,
 };
 
+use super::frame::crash_point;
 use super::layout::{SLOT_WORDS, Words, slot};
 use super::names;
 use super::peer::is_abnormal;
@@ -46,6 +47,9 @@ pub struct LiveSession {
     /// The totals so far.
     pub traffic: PerDirection<Traffic>,
 }
+
+/// Instead of a row's number: the note is being written.
+pub(super) const UNFINISHED: u64 = u64::MAX;
 
 /// The running totals that a usage row was made from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -198,31 +202,44 @@ impl<'a> SlotView<'a> {
         }
     }
 
-    /// The entry of the last usage row; zero when there was none. An entry taken back keeps its
-    /// totals but no number, and means nothing.
+    /// The entry of the last usage row; zero when there was none. An entry without a number means
+    /// nothing.
     pub(super) fn baseline(&self) -> Entry {
         let [a, b] = slot::ENTRIES.map(|at| self.entry(at));
         let newer = if b.seq > a.seq { b } else { a };
         if newer.seq == 0 { Entry::default() } else { newer }
     }
 
-    /// Notes a usage row in the older entry and returns which one that was. `seq` is stored last:
-    /// an entry counts only once it is whole.
-    pub(super) fn note(&self, entry: Entry) -> usize {
+    /// Notes a usage row in the older entry, and returns which one that was and what it was.
+    pub(super) fn note(&self, entry: Entry) -> (usize, Entry) {
         let [a, b] = slot::ENTRIES;
         let at = if self.get(a) <= self.get(b) { a } else { b };
-        self.words[at].store(0, Ordering::Release);
+        let before = self.entry(at);
+        self.write_entry(at, entry);
+        (at, before)
+    }
+
+    /// Takes back what [`SlotView::note`] noted. The older entry is not lost by it: should the spool
+    /// lose the row of the newer one, it would pass for the first row of the session.
+    pub(super) fn take_back(&self, at: usize, before: Entry) {
+        self.write_entry(at, before);
+    }
+
+    /// The number is stored last, so that an entry counts only once it is whole; until then it is a
+    /// number that no spool has reached.
+    fn write_entry(&self, at: usize, entry: Entry) {
+        self.words[at].store(UNFINISHED, Ordering::Release);
+        crash_point();
         self.set(at + 1, entry.interval_seq);
         self.set(at + 2, entry.bytes.up);
         self.set(at + 3, entry.bytes.down);
         self.set(at + 4, entry.datagrams.up);
         self.set(at + 5, entry.datagrams.down);
+        crash_point();
         self.words[at].store(entry.seq, Ordering::Release);
-        at
     }
 
-    /// Takes back what [`SlotView::note`] noted.
-    pub(super) fn forget(&self, at: usize) {
+    fn forget(&self, at: usize) {
         self.words[at].store(0, Ordering::Release);
     }
 

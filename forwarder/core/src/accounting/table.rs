@@ -16,6 +16,9 @@ use super::row::Pages;
 use super::session::{OpenSession, Opening, Refused};
 use super::slot::{LiveSession, SlotView};
 
+/// The part of a table that is kept for slots that sessions share: one slot of so many.
+const OVERFLOW_ONE_OF: usize = 16;
+
 /// The counter table of the running boot. Data threads take slots from it, the journal thread gives
 /// them back.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ impl CounterTable {
         header: &Header,
     ) -> Result<Self, TableError> {
         Words::create(words, geometry, header)?;
-        let (free, overflow) = (FreeSlots::all(geometry.slots), Overflow::none(geometry.slots));
+        let (free, overflow) = (FreeSlots::all(geometry.slots), Overflow::last(0, geometry.slots));
         Ok(Self { words, geometry, free, overflow, names: Mutex::new(()) })
     }
 
@@ -48,7 +51,13 @@ impl CounterTable {
     /// too are sessions refused.
     #[must_use]
     pub fn with_overflow(self) -> Self {
-        let overflow = Overflow::sixteenth(self.geometry.slots);
+        let shared = self.geometry.slots / OVERFLOW_ONE_OF;
+        self.with_overflow_of(shared)
+    }
+
+    /// The same with so many slots kept.
+    pub(super) fn with_overflow_of(self, shared: usize) -> Self {
+        let overflow = Overflow::last(shared, self.geometry.slots);
         Self { free: FreeSlots::all(overflow.begins_at()), overflow, ..self }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
@@ -115,6 +115,11 @@ impl OpenFile for File {
 
     fn sync_all(&self) -> io::Result<()> {
         Self::sync_all(self)
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let (named, open) = (fs::metadata(path)?, self.metadata()?);
+        Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -193,6 +193,12 @@ pub trait OpenFile: Debug + Send + Sync {
     /// As [`Self::sync_data`].
     fn sync_all(&self) -> io::Result<()>;
 
+    /// Whether `path` leads to this very file.
+    ///
+    /// # Errors
+    /// `NotFound`: it leads to nothing.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
+
     /// The file's length in bytes.
     ///
     /// # Errors

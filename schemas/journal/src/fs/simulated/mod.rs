@@ -111,6 +111,11 @@ impl SimulatedDisk {
         self.state().plan(nth, fault);
     }
 
+    /// Forgets the faults that were planned and have not come.
+    pub fn forget_plans(&self) {
+        self.state().forget_plans();
+    }
+
     /// The operations so far, refused ones too; none are counted behind a crash.
     pub fn operations(&self) -> Vec<Operation> {
         self.state().operations().to_vec()
@@ -264,6 +269,10 @@ impl OpenFile for Handle {
 
     fn sync_all(&self) -> io::Result<()> {
         self.disk.state().sync("fsync", &self.path, self.file)
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.disk.state().is_at(path, self.file)
     }
 
     fn len(&self) -> io::Result<u64> {

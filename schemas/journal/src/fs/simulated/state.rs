@@ -31,6 +31,10 @@ impl State {
         self.plan.insert(self.operations.len() + nth, fault);
     }
 
+    pub(super) fn forget_plans(&mut self) {
+        self.plan.clear();
+    }
+
     pub(super) fn operations(&self) -> &[Operation] {
         &self.operations
     }
@@ -275,6 +279,10 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn is_at(&mut self, path: &Path, file: usize) -> io::Result<bool> {
+        self.operation("examine", path, |state| Ok(state.names.get(path)? == Node::File(file)))
     }
 
     pub(super) fn len(&mut self, path: &Path, file: usize) -> io::Result<u64> {

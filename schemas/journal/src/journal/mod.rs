@@ -1,40 +1,56 @@
 //! The journal as its one writer has it.
 
+mod repair;
+
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use schemas::vocab::SpoolId;
-use schemas::wire::{CRITICAL, Frame, FrameKind, SegmentHeader};
+use schemas::wire::{CRITICAL, Frame, FrameKind, SETTLED};
+
+pub use repair::Mended;
 
 use crate::directory::Ids;
-use crate::recovery::{Tail, cut_and_sync};
-use crate::segment::{FORMAT, SegmentReader, as_u64, file_name};
+use crate::fs::{Disk, FileSystem, Lock, OpenFile, as_u64};
+use crate::recovery::Tail;
+use crate::segment::{SegmentReader, encode_header, file_name};
 use crate::{Heading, JournalError, MAX_PAYLOAD, Recovery, Settings, directory};
+
+/// How far ahead of the last frame room is reserved in the newest segment, in bytes: a disk that is
+/// full refuses that, and not a part of a frame.
+const RESERVE_AHEAD: u64 = 1 << 20;
+/// What a failed fdatasync may have spoiled begins at a multiple of this many bytes: no page that
+/// memory is written to disk by is larger.
+const PAGE: u64 = 64 << 10;
 
 /// A journal that is open for appending. Dropping it does not sync.
 #[derive(Debug)]
 pub struct Journal {
+    fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     /// Held for its lock.
-    _lock: File,
+    _lock: Box<dyn Lock>,
     ids: Ids,
     settings: Settings,
     /// Oldest first; never empty; the last one is written.
     segments: VecDeque<SegmentFile>,
-    file: File,
+    file: Box<dyn OpenFile>,
+    /// Bytes of the newest segment that have room for certain.
+    reserved: u64,
     last_frame: u64,
     last_crc: u32,
     durable: Durable,
+    /// The end of the newest segment, from the last page on that is durable as a whole.
+    end: BytesMut,
     unsynced: VecDeque<Frame>,
     unsynced_bytes: usize,
     poison: Option<String>,
 }
 
 /// The last frame that is durable, and where it ends in the newest segment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Durable {
     frame: u64,
     crc: u32,
@@ -62,68 +78,80 @@ pub struct Segment {
 }
 
 impl Journal {
-    /// Opens the journal in `dir`, creating it if need be. Everything found is durable.
+    /// Opens the journal in `dir` on this machine's disk, creating it if need be. Everything found
+    /// is durable.
     ///
     /// # Errors
-    /// It is open elsewhere, it cannot be read or written, or it is damaged before its tail.
+    /// It is open elsewhere, it cannot be read or written, or a newer version wrote it.
     pub fn open(dir: &Path, settings: Settings) -> Result<(Self, Recovery), JournalError> {
-        let lock = directory::claim(dir)?;
-        directory::remove_half_made(dir)?;
-        let mut segments = segment_files(dir)?;
-        let mut ids = directory::read_ids(dir)?;
+        Self::open_on(Arc::new(Disk), dir, settings)
+    }
+
+    /// As [`Self::open`], on any file system.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_on(
+        fs: Arc<dyn FileSystem>,
+        dir: &Path,
+        settings: Settings,
+    ) -> Result<(Self, Recovery), JournalError> {
+        let lock = directory::claim(&*fs, dir)?;
+        directory::remove_half_made(&*fs, dir)?;
+        let mut segments = segment_files(&*fs, dir)?;
+        let mut ids = directory::read_ids(&*fs, dir)?;
         if ids.is_none() && segments.is_empty() {
-            directory::write_id(dir, settings.new_id)?;
+            directory::write_id(&*fs, dir, settings.new_id)?;
             ids = Some(Ids::new(settings.new_id));
         }
-        let tail = Tail::recover(dir, &mut segments, ids.as_ref())?;
-        let ids = match (ids, &tail.header) {
-            (Some(ids), _) => ids,
-            (None, header) => {
-                let id = header.as_ref().map_or(settings.new_id, |h| SpoolId(h.spool_id));
-                directory::write_id(dir, id)?;
+        let tail = Tail::recover(&*fs, dir, &mut segments, ids.as_ref(), settings.new_id)?;
+        let ids = match ids {
+            Some(ids) => ids,
+            None => {
+                let id = tail.newest.as_ref().map_or(settings.new_id, |newest| newest.id);
+                directory::write_id(&*fs, dir, id)?;
                 Ids::new(id)
             }
         };
-        let file = match tail.file {
-            Some(file) => file,
+        let (file, bytes) = match tail.newest {
+            Some(newest) => (newest.file, newest.bytes),
             None => {
-                let (segment, file) = new_segment(
-                    dir,
-                    ids.current,
-                    &settings.heading,
-                    tail.last_frame + 1,
-                    tail.last_crc,
-                )?;
+                let next = tail.last_frame + 1;
+                let head = encode_header(ids.current, next, tail.last_crc, &settings.heading);
+                let (segment, file) = new_segment(&*fs, dir, next, &head)?;
                 segments.push_back(segment);
-                file
+                (file, head.to_vec())
             }
         };
+        // Names may have been found that no fsync has made durable yet.
+        directory::sync(&*fs, dir)?;
         let recovery = Recovery {
             cut_bytes: tail.cut_bytes,
+            cut_frames: tail.cut_frames,
             damaged: tail.damaged,
             segments: segments.len(),
             first_frame: segments[0].first_frame,
             last_frame: tail.last_frame,
         };
-        let durable = Durable {
-            frame: tail.last_frame,
-            crc: tail.last_crc,
-            bytes: segments.back().map_or(0, |newest| newest.bytes),
-        };
-        let journal = Self {
+        let mut journal = Self {
+            fs,
             dir: dir.to_owned(),
             _lock: lock,
             ids,
             settings,
             segments,
             file,
+            reserved: as_u64(bytes.len()),
             last_frame: tail.last_frame,
             last_crc: tail.last_crc,
-            durable,
+            durable: Durable::default(),
+            end: BytesMut::new(),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
             poison: None,
         };
+        journal.keep_end_of(&bytes);
+        journal.all_is_durable();
         Ok((journal, recovery))
     }
 
@@ -146,9 +174,12 @@ impl Journal {
             self.sync()?;
         }
         let number = self.last_frame + 1;
-        let frame = Frame { kind, flags: CRITICAL, number, message_len: 0, payload };
+        let mut frame = Frame { kind, flags: CRITICAL, number, message_len: 0, payload };
         if self.newest().bytes + as_u64(frame.encoded_len()) > self.settings.segment_bytes {
             self.seal()?;
+        }
+        if self.durable.frame == self.last_frame {
+            frame.flags |= SETTLED;
         }
         let crc = self.write(&frame)?;
         self.last_frame = number;
@@ -171,12 +202,33 @@ impl Journal {
                 self.poison = Some(format!("fdatasync failed: {error}"));
                 return Err(JournalError::io("fdatasync", &self.newest().path)(error));
             }
-            self.durable =
-                Durable { frame: self.last_frame, crc: self.last_crc, bytes: self.newest().bytes };
-            self.unsynced.clear();
-            self.unsynced_bytes = 0;
+            self.all_is_durable();
         }
         Ok(self.durable.frame)
+    }
+
+    fn all_is_durable(&mut self) {
+        let bytes = self.newest().bytes;
+        self.durable = Durable { frame: self.last_frame, crc: self.last_crc, bytes };
+        self.unsynced.clear();
+        self.unsynced_bytes = 0;
+        let passed = self.end.len().saturating_sub(in_last_page(bytes));
+        drop(self.end.split_to(passed));
+    }
+
+    /// Keeps the last page of the newest segment, which is durable and holds `bytes`.
+    fn keep_end_of(&mut self, bytes: &[u8]) {
+        let passed = bytes.len() - in_last_page(as_u64(bytes.len()));
+        self.end = BytesMut::from(&bytes[passed..]);
+    }
+
+    /// Whether a segment that could not be made is not there, and will not be.
+    fn is_gone(&self, segment: &Path) -> bool {
+        match self.fs.remove_if_there(segment) {
+            Ok(true) => self.fs.sync_directory(&self.dir).is_ok(),
+            Ok(false) => true,
+            Err(_) => false,
+        }
     }
 
     /// Ends the current segment and begins a new one, durably; without a frame in the current one
@@ -190,47 +242,25 @@ impl Journal {
         if self.newest().first_frame == next {
             return Ok(());
         }
-        match new_segment(&self.dir, self.ids.current, &self.settings.heading, next, self.last_crc)
-        {
-            Ok((segment, file)) => {
-                self.durable.bytes = segment.bytes;
-                self.segments.push_back(segment);
-                self.file = file;
-                Ok(())
-            }
+        let head = encode_header(self.ids.current, next, self.last_crc, &self.settings.heading);
+        let (segment, file) = match new_segment(&*self.fs, &self.dir, next, &head) {
+            Ok(made) => made,
             Err(error) => {
-                if self.dir.join(file_name(next)).exists() {
+                if !self.is_gone(&self.dir.join(file_name(next))) {
                     // Frames appended here would stand in two segments.
                     self.poison = Some("its half-made successor cannot be removed".to_owned());
                 }
-                Err(error)
+                return Err(error);
             }
-        }
-    }
-
-    /// Takes back every frame that is not durable, whose numbers will be used again, and makes a
-    /// journal that answers [`JournalError::Poisoned`] usable again if the disk lets it: the newest
-    /// segment is cut after its last durable frame, through a descriptor that has seen no error.
-    /// Returns the frames, oldest first, for whoever wants to append them again.
-    ///
-    /// # Errors
-    /// The cut could not be made durable; nothing is taken back.
-    pub fn retreat(&mut self) -> Result<Vec<Frame>, JournalError> {
-        let successor = self.dir.join(file_name(self.last_frame + 1));
-        if successor != self.newest().path && successor.exists() {
-            fs::remove_file(&successor).map_err(JournalError::io("remove", &successor))?;
-            directory::sync(&self.dir)?;
-        }
-        let Durable { frame, crc, bytes } = self.durable;
-        self.file = cut_and_sync(&self.newest().path, bytes)?;
-        if let Some(newest) = self.segments.back_mut() {
-            newest.bytes = bytes;
-        }
-        self.last_frame = frame;
-        self.last_crc = crc;
-        self.unsynced_bytes = 0;
-        self.poison = None;
-        Ok(self.unsynced.drain(..).collect())
+        };
+        // What was reserved for it and not used is free again. Whether that works is of no weight.
+        drop(self.file.set_len(self.newest().bytes));
+        self.reserved = segment.bytes;
+        self.segments.push_back(segment);
+        self.file = file;
+        self.keep_end_of(&head);
+        self.all_is_durable();
+        Ok(())
     }
 
     /// Whether the journal answers [`JournalError::Poisoned`] until [`Self::retreat`] succeeds.
@@ -246,11 +276,11 @@ impl Journal {
         let mut removed = false;
         while self.segments.get(1).is_some_and(|next| next.first_frame <= frame.saturating_add(1)) {
             let path = &self.segments[0].path;
-            fs::remove_file(path).map_err(JournalError::io("remove", path))?;
+            self.fs.remove(path).map_err(JournalError::io("remove", path))?;
             self.segments.pop_front();
             removed = true;
         }
-        if removed { directory::sync(&self.dir) } else { Ok(()) }
+        if removed { directory::sync(&*self.fs, &self.dir) } else { Ok(()) }
     }
 
     /// The directory's id: frame numbers mean something only together with it.
@@ -273,10 +303,11 @@ impl Journal {
     pub fn renew_id(&mut self, id: SpoolId) -> Result<(), JournalError> {
         let mut in_use = vec![self.ids.current];
         for segment in &self.segments {
-            in_use.push(SpoolId(SegmentReader::open(&segment.path)?.header().spool_id));
+            in_use
+                .push(SpoolId(SegmentReader::open_on(&*self.fs, &segment.path)?.header().spool_id));
         }
         // What an attempt that failed left on disk may be in a copy of this directory.
-        let on_disk = directory::read_ids(&self.dir)?.map(|ids| ids.current);
+        let on_disk = directory::read_ids(&*self.fs, &self.dir)?.map(|ids| ids.current);
         let former = on_disk.into_iter().chain([self.ids.current]).chain(self.ids.former.clone());
         let mut ids = Ids::new(id);
         for known in former.filter(|known| in_use.contains(known) || Some(*known) == on_disk) {
@@ -284,7 +315,7 @@ impl Journal {
                 ids.former.push(known);
             }
         }
-        directory::replace_ids(&self.dir, &ids)?;
+        directory::replace_ids(&*self.fs, &self.dir, &ids)?;
         self.ids = ids;
         Ok(())
     }
@@ -357,83 +388,53 @@ impl Journal {
         let mut bytes = BytesMut::with_capacity(frame.encoded_len());
         let crc = frame.encode(&mut bytes);
         let end = self.newest().bytes;
+        let new_end = end + as_u64(bytes.len());
+        if new_end > self.reserved {
+            let ahead = (self.reserved + RESERVE_AHEAD).min(self.settings.segment_bytes);
+            let reserved = new_end.max(ahead);
+            let action = "reserve room in";
+            self.file.allocate(reserved).map_err(JournalError::io(action, &self.newest().path))?;
+            self.reserved = reserved;
+        }
         if let Err(error) = self.file.write_all_at(&bytes, end) {
+            self.reserved = end;
             if let Err(cut) = self.file.set_len(end) {
                 self.poison = Some(format!("a short write could not be cut back: {cut}"));
             }
             return Err(JournalError::io("append to", &self.newest().path)(error));
         }
+        self.end.extend_from_slice(&bytes);
         if let Some(newest) = self.segments.back_mut() {
-            newest.bytes = end + as_u64(bytes.len());
+            newest.bytes = new_end;
         }
         Ok(crc)
     }
 }
 
-fn segment_files(dir: &Path) -> Result<VecDeque<SegmentFile>, JournalError> {
-    directory::segments(dir)?
+/// How many of a file's first `bytes` bytes are in the page that it ends in.
+fn in_last_page(bytes: u64) -> usize {
+    usize::try_from(bytes % PAGE).unwrap_or(usize::MAX)
+}
+
+fn segment_files(fs: &dyn FileSystem, dir: &Path) -> Result<VecDeque<SegmentFile>, JournalError> {
+    directory::segments(fs, dir)?
         .into_iter()
         .map(|(first_frame, path)| {
-            let bytes = fs::metadata(&path).map_err(JournalError::io("examine", &path))?.len();
+            let bytes = fs.metadata(&path).map_err(JournalError::io("examine", &path))?.len;
             Ok(SegmentFile { path, first_frame, bytes })
         })
         .collect()
 }
 
+/// Makes a segment, durably; `head` is all that it holds.
 fn new_segment(
+    fs: &dyn FileSystem,
     dir: &Path,
-    id: SpoolId,
-    heading: &Heading,
     first_frame: u64,
-    previous_crc: u32,
-) -> Result<(SegmentFile, File), JournalError> {
-    let header = SegmentHeader {
-        format: FORMAT,
-        spool_id: id.0,
-        first_frame,
-        previous_crc,
-        boot: heading.boot.clone(),
-        next_seq: heading.next_seq,
-        boot_ended: heading.boot_ended,
-    };
-    let mut bytes = BytesMut::new();
-    Frame::message(FrameKind::Segment, 0, &header).encode(&mut bytes);
+    head: &[u8],
+) -> Result<(SegmentFile, Box<dyn OpenFile>), JournalError> {
     let name = file_name(first_frame);
-    let file = directory::create_whole(dir, &name, &bytes)?;
-    Ok((SegmentFile { path: dir.join(name), first_frame, bytes: as_u64(bytes.len()) }, file))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::fd::OwnedFd;
-
-    use super::*;
-
-    #[test]
-    fn a_failed_fdatasync_is_final_until_the_journal_has_retreated() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut journal, _) = Journal::open(dir.path(), Settings::new(SpoolId(1))).unwrap();
-        journal.append(FrameKind::Rows, "one".into()).unwrap();
-        journal.sync().unwrap();
-        journal.append(FrameKind::Rows, "two".into()).unwrap();
-        // A pipe cannot be fdatasynced, which is all that is wanted of a broken disk here.
-        let (pipe, _other_end) = std::io::pipe().unwrap();
-        journal.file = File::from(OwnedFd::from(pipe));
-
-        let failed = journal.sync().unwrap_err();
-        assert!(matches!(failed, JournalError::Io { action: "fdatasync", .. }), "{failed}");
-        assert!(journal.is_poisoned());
-        for refused in [journal.sync(), journal.append(FrameKind::Rows, "three".into())] {
-            assert!(matches!(refused, Err(JournalError::Poisoned { .. })), "{refused:?}");
-        }
-        assert_eq!((journal.durable_frame(), journal.unsynced().len()), (1, 1));
-
-        let taken_back = journal.retreat().unwrap();
-        assert_eq!(taken_back[0].payload, "two");
-        assert_eq!(journal.append(FrameKind::Rows, "2.0".into()).unwrap(), 2);
-        assert_eq!(journal.sync().unwrap(), 2);
-        drop(journal);
-        let (_, recovery) = Journal::open(dir.path(), Settings::new(SpoolId(1))).unwrap();
-        assert_eq!((recovery.last_frame, recovery.cut_bytes), (2, 0));
-    }
+    let file = directory::write_whole(fs, dir, &name, head)?;
+    directory::sync(fs, dir)?;
+    Ok((SegmentFile { path: dir.join(name), first_frame, bytes: as_u64(head.len()) }, file))
 }

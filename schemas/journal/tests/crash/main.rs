@@ -1,0 +1,7 @@
+//! A journal whose disk fails or whose process dies at any operation.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod history;
+mod model;
+mod sweep;
