@@ -204,6 +204,35 @@ fn a_spool_put_back_to_an_earlier_state_says_so_and_nothing_is_there_twice() {
 }
 
 #[test]
+fn a_kill_between_the_new_id_on_disk_and_in_the_counter_table_costs_nothing() {
+    let server = TcpServer::start(address::own());
+    let mut scene = Scene::new();
+    scene.start_recorder();
+    let socket = scene.path("recorder.sock");
+    let mut forwarder = Forwarder::configure(&scene, "a", "edge-1", &socket, server.address());
+    forwarder.start();
+    (0..3).for_each(|number| forwarder.serve(scene.client(number)));
+    forwarder.is_acknowledged(3);
+    forwarder.process().kill();
+    let id = forwarder.spool.join("id");
+    let old = fs::read_to_string(&id).expect("a spool has an id");
+    fs::write(&id, format!("00000000000000aa\n{old}")).expect("it is ours");
+
+    forwarder.start();
+    forwarder.serve(scene.client(3));
+    forwarder.is_acknowledged(4);
+    forwarder.stop();
+    scene.flush();
+    assert_each_once(&sessions(&scene.data()), 4);
+    let rows = scene.rows(&["sql", "select message from events where kind = 'recovery'"]);
+    assert_eq!(rows.len(), 1);
+    assert!(text(&rows[0], "message").contains("closed as lost"), "{rows:?}");
+    let kinds = kinds(&scene);
+    assert_eq!(kinds.iter().filter(|kind| *kind == "stream_start").count(), 2, "{kinds:?}");
+    scene.analyze(&["verify"]).fine();
+}
+
+#[test]
 fn a_forwarder_moved_to_another_recorder_and_back_has_each_session_in_one_of_them() {
     let server = TcpServer::start(address::own());
     let mut scene = Scene::new();
@@ -238,6 +267,8 @@ fn a_forwarder_moved_to_another_recorder_and_back_has_each_session_in_one_of_the
         *all.entry(session).or_default() += times;
     }
     assert_each_once(&all, 20);
+    scene.analyze(&["verify"]).fine();
+    other.analyze(&["verify"]).fine();
 }
 
 #[test]

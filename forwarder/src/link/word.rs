@@ -61,7 +61,9 @@ impl Word {
             tracing::error!("{text}; the account waits in the spool");
             self.refusal = Some(text.clone());
             let message = format!("{text}; the account waits in the spool");
-            self.tell(Severity::Error, "recorder_refuses", message);
+            let is_ours = matches!(error, LinkError::Spool(_));
+            let kind = if is_ours { "spool_unreadable" } else { "recorder_refuses" };
+            self.tell(Severity::Error, kind, message);
         } else if !known {
             let message = format!("{text}; the account waits in the spool");
             tracing::warn!("{message}");
