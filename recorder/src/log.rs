@@ -103,8 +103,8 @@ impl Log {
         settings.segment_bytes = SEGMENT_BYTES;
         settings.max_payload = journal::MAX_PAYLOAD;
         let dir = data.join(DIRECTORY);
-        let (journal, recovery) = Journal::open(&dir, settings)?;
-        let marks = marks::read(&dir, marks)?;
+        let (mut journal, recovery) = Journal::open(&dir, settings)?;
+        let marks = marks::read(&mut journal, marks)?;
         Ok((Self::run(journal, marks)?, recovery))
     }
 

@@ -63,10 +63,10 @@ fn open_log(data: &DataDir, publisher: &Publisher) -> Result<Log, Failure> {
         StartError::System(source) => Failure::of_kind(source.kind(), &error),
         StartError::Journal(_) | StartError::Mark(_) => Failure::new(Exit::Io, &error),
     })?;
-    if found.damaged {
-        tracing::error!(
+    if found.cut_frames {
+        tracing::warn!(
             bytes = found.cut_bytes,
-            "the log is damaged: acknowledged frames are lost; what was cut off is kept as .cut-* in {}",
+            "cut off the log's torn end with whole frames in it, as a power loss leaves them; it is kept as .suspect in {}",
             data.path().join(crate::log::DIRECTORY).display()
         );
     } else if found.cut_bytes > 0 {

@@ -2,6 +2,7 @@
 //! between them. What a row is and when it is made is decided in `forwarder_core::accounting`.
 
 mod alarm;
+mod history;
 mod spool;
 mod start;
 mod tables;

@@ -10,13 +10,13 @@ use forwarder_core::accounting::{
     TableError,
 };
 use forwarder_core::config::{Config, WhenFull};
-use journal::{Entry, Journal, JournalError, Settings};
-use prost::Message;
+use journal::{Journal, JournalError, Settings};
 use schemas::table::Event;
 use schemas::vocab::{BootId, Severity, SpoolId, Timestamp};
-use schemas::wire::{BootEnd, FrameKind, Rows};
+use schemas::wire::BootEnd;
 
 use super::Account;
+use super::history::Historian;
 use super::spool::{BoundedSpool, SpoolError};
 use super::tables::{DeadTable, TableDir, kernel_boot, remove_orphans};
 use super::thread::{JournalThread, OwnTable};
@@ -95,10 +95,11 @@ pub fn start(config: &Config, clock: Clock) -> Result<(Account, JournalThread), 
     let journal = open_spool(&config.recorder.spool)?;
     let spool_path = canonical(&config.recorder.spool)?;
     let mut spool = BoundedSpool::new(journal, u64::MAX);
+    let historian = Historian { node: config.node.as_str(), boot, now: clock.wall(clock.now()) };
     let (closed, own) = match TableDir::open(Path::new(&spool_path)) {
-        Ok(tables) => (close_earlier(config, &mut spool, &tables)?, Ok(tables)),
+        Ok(tables) => (close_earlier(config, historian, &mut spool, &tables)?, Ok(tables)),
         Err(error) => {
-            let history = read_history(&spool.journal)?;
+            let history = historian.read(&mut spool.journal)?;
             (close_lost(config, &mut spool, history)?, Err(error))
         }
     };
@@ -155,10 +156,10 @@ fn open_spool(dir: &Path) -> Result<Journal, StartError> {
         }
         error => StartError::Spool(error),
     })?;
-    if found.damaged {
-        tracing::error!(
+    if found.cut_frames {
+        tracing::warn!(
             bytes = found.cut_bytes,
-            "the spool is damaged: rows that were durable are lost; what was cut off is kept as .cut-* in {}",
+            "cut off the spool's torn tail with whole frames in it, as a power loss leaves them; it is kept as .suspect in {}",
             dir.display()
         );
     } else if found.cut_bytes > 0 {
@@ -190,33 +191,10 @@ fn canonical(spool: &Path) -> Result<String, StartError> {
     text.map(str::to_owned).ok_or_else(|| error(io::Error::other(unusable)))
 }
 
-/// Everything the spool still tells of earlier boots.
-fn read_history(journal: &Journal) -> Result<SpoolHistory, StartError> {
-    let mut history = SpoolHistory::default();
-    for entry in journal::scan(journal.dir())? {
-        match entry? {
-            Entry::Segment(head) => history.segment(&head),
-            Entry::Frame(frame, _) if frame.kind == FrameKind::Rows => {
-                history.rows(&decode::<Rows>(&frame.payload)?);
-            }
-            Entry::Frame(frame, _) if frame.kind == FrameKind::BootEnd => {
-                history.boot_end(&decode::<BootEnd>(&frame.payload)?);
-            }
-            Entry::Frame(..) => {}
-        }
-    }
-    Ok(history)
-}
-
-fn decode<M: Message + Default>(payload: &[u8]) -> Result<M, StartError> {
-    M::decode(payload).map_err(|error| {
-        StartError::Recovery(format!("the spool holds a frame that is not rows: {error}"))
-    })
-}
-
 /// Closes every earlier boot: from its table where it has one, as lost where it has none.
 fn close_earlier(
     config: &Config,
+    historian: Historian<'_>,
     spool: &mut BoundedSpool,
     tables: &TableDir,
 ) -> Result<Closed, StartError> {
@@ -228,7 +206,7 @@ fn close_earlier(
     let found = spool.journal.last_frame();
     let mut unusable = Vec::new();
     for table in dead {
-        let history = read_history(&spool.journal)?;
+        let history = historian.read(&mut spool.journal)?;
         let ours = table.header.kernel_boot == kernel_boot()
             && spool.journal.has_had_id(table.header.spool_id);
         if history.has_ended(table.header.boot) {
@@ -253,7 +231,7 @@ fn close_earlier(
             }
         }
     }
-    let mut history = read_history(&spool.journal)?;
+    let mut history = historian.read(&mut spool.journal)?;
     unusable.iter().for_each(|table| history.table(&table.header));
     let lost = close_lost(config, spool, history)?;
     recovered.extend(lost.recovered);
@@ -374,6 +352,10 @@ fn first_events(
 mod tests {
     use forwarder_core::config::Environment;
     use rustix::fs::{FlockOperation, flock};
+
+    use journal::Entry;
+    use prost::Message;
+    use schemas::wire::FrameKind;
 
     use super::*;
 

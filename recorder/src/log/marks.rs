@@ -1,14 +1,17 @@
 //! How far each spool has come: the manifest's marks, and what the log holds beyond them.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::SystemTime;
 
 use bytes::BytesMut;
-use journal::{Entry, JournalError};
+use journal::{Entry, Journal, JournalError};
 use prost::Message;
 use schemas::manifest::SpoolMark;
-use schemas::vocab::SpoolId;
-use schemas::wire::{Frame, FrameKind, MAX_ACCOUNTING_PAYLOAD, Received};
+use schemas::table::Event;
+use schemas::vocab::{Severity, SpoolId, Timestamp};
+use schemas::wire::{Frame, FrameKind, MAX_ACCOUNTING_PAYLOAD, Received, Rows};
 
 use super::StartError;
 
@@ -23,8 +26,57 @@ pub struct Mark {
 
 pub(super) type Marks = HashMap<SpoolId, Mark>;
 
-/// Reads the log over the manifest's marks.
-pub(super) fn read(dir: &Path, manifest: &[SpoolMark]) -> Result<Marks, StartError> {
+/// Reads the log over the manifest's marks. Where the log is damaged it is mended first: what is
+/// lost is told by an event in its place, and the rest goes on.
+pub(super) fn read(journal: &mut Journal, manifest: &[SpoolMark]) -> Result<Marks, StartError> {
+    let segments = journal.segments().len();
+    for _ in 0..segments {
+        match read_whole(journal.dir(), manifest) {
+            Err(StartError::Journal(error)) => mend(journal, error)?,
+            read => return read,
+        }
+    }
+    read_whole(journal.dir(), manifest)
+}
+
+fn mend(journal: &mut Journal, error: JournalError) -> Result<(), StartError> {
+    let Some(segment) = error.damaged_segment().map(ToOwned::to_owned) else {
+        return Err(error.into());
+    };
+    let mended = journal.mend(&segment, |lost, frame| {
+        let mut rows = Rows::default();
+        if frame == *lost.start() {
+            rows.events.push(gap_event(lost));
+        }
+        rows.encode_to_vec().into()
+    })?;
+    for lost in &mended.lost {
+        tracing::error!(
+            from = lost.start(),
+            to = lost.end(),
+            kept_as = %mended.aside.display(),
+            "{error}; these frames of the log are lost, the rest goes on"
+        );
+    }
+    Ok(())
+}
+
+fn gap_event(lost: &RangeInclusive<u64>) -> Event {
+    let (from, to) = (lost.start(), lost.end());
+    Event {
+        node: "recorder".to_owned(),
+        ts: Timestamp::from_system(SystemTime::now()).0,
+        severity: Severity::Error.as_str().to_owned(),
+        kind: "log_gap".to_owned(),
+        message: format!(
+            "frames {from} to {to} of the log were damaged on disk before they were published"
+        ),
+        attributes: Some(format!("{{\"from\":{from},\"to\":{to}}}")),
+        ..Event::default()
+    }
+}
+
+fn read_whole(dir: &Path, manifest: &[SpoolMark]) -> Result<Marks, StartError> {
     let mut marks = Marks::new();
     for mark in manifest {
         let known = Mark { frame: mark.last_frame, crc: mark.last_crc };

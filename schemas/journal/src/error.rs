@@ -74,6 +74,20 @@ impl JournalError {
         )
     }
 
+    /// The segment that cannot be read because of what is in it or under it, for
+    /// [`crate::Journal::mend`].
+    pub fn damaged_segment(&self) -> Option<&Path> {
+        match self {
+            Self::Damaged { path, .. } => Some(path),
+            Self::Io { action: "read", path, source }
+                if source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) =>
+            {
+                Some(path)
+            }
+            _ => None,
+        }
+    }
+
     /// Turns an I/O error into one that says what was attempted on what.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
