@@ -255,6 +255,7 @@ impl Journalist {
         if in_trouble {
             self.make_room();
         }
+        ledger.before_clock();
         let moment = self.moment();
         let polled = ledger.poll(moment, &mut self.spool);
         // In trouble everything has to become durable: only then is it sent, and gives room.
@@ -297,6 +298,7 @@ impl Journalist {
             self.make_room();
         }
         ledger.close_overflow();
+        ledger.before_clock();
         let moment = self.moment();
         let polled = ledger.poll(moment, &mut self.spool);
         let (left, _) = self.account.table_use();

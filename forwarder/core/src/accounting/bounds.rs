@@ -21,6 +21,7 @@ const LONGEST_ADDRESS: &str = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535";
 struct Kept {
     frames: Vec<Rows>,
     left: Option<u32>,
+    level: Option<SpoolLevel>,
 }
 
 impl Spool for Kept {
@@ -36,6 +37,25 @@ impl Spool for Kept {
 
     fn append_boot_end(&mut self, _end: &BootEnd) -> Result<(), &'static str> {
         Ok(())
+    }
+
+    fn level(&self) -> SpoolLevel {
+        self.level.unwrap_or(SpoolLevel::Normal)
+    }
+}
+
+impl Kept {
+    /// Start in seconds since the first, status, and bytes up of every row of `slots`.
+    fn slots(&self) -> Vec<(i64, &str, i64)> {
+        let rows = self.frames.iter().flat_map(|frame| &frame.slots);
+        rows.map(|row| ((row.slot_start - START_US) / SECOND_US, row.status.as_str(), row.bytes_up))
+            .collect()
+    }
+
+    /// Bytes up and quality of every row of `usage`.
+    fn usage(&self) -> Vec<(i64, i32)> {
+        let rows = self.frames.iter().flat_map(|frame| &frame.usage);
+        rows.map(|row| (row.bytes_up, row.quality)).collect()
     }
 }
 
@@ -256,4 +276,127 @@ fn what_tcp_told_of_the_peers_is_in_the_row_and_survives_a_kill() {
         let row = row_after(EndReason::TargetReset, Peers::default(), recovered);
         assert_eq!((row.unacked_up, row.rtt_client_us, row.retrans_client), (None, None, None));
     }
+}
+
+/// Moves ten bytes and polls, once in each of so many slots from `first` on.
+fn move_in_slots(
+    ledger: &mut Ledger<'_>,
+    spool: &mut Kept,
+    session: &OpenSession,
+    slots: std::ops::Range<i64>,
+) {
+    for slot in slots {
+        session.received(Direction::Up, 10, at(slot * SECOND_US).wall);
+        session.delivered(Direction::Up, 10);
+        ledger.poll(at((slot + 1) * SECOND_US), spool).unwrap();
+    }
+}
+
+#[test]
+fn a_spool_that_is_nearly_full_gets_one_row_for_all_the_slots_that_were_left_out() {
+    let table = table(1);
+    let mut ledger = Ledger::begin(table, at(0)).unwrap();
+    let mut spool = Kept::default();
+    let session = open(table, 0, 1);
+    move_in_slots(&mut ledger, &mut spool, &session, 0..1);
+    spool.level = Some(SpoolLevel::NoInterims);
+    move_in_slots(&mut ledger, &mut spool, &session, 1..3);
+    spool.level = None;
+    move_in_slots(&mut ledger, &mut spool, &session, 3..5);
+    session.end(ending(5 * SECOND_US + 1));
+    ledger.poll(at(5 * SECOND_US + 2), &mut spool).unwrap();
+    let slots =
+        [(0, "OK", 10), (1, "SKIPDATA", 0), (2, "SKIPDATA", 0), (3, "SKIPDATA", 30), (4, "OK", 10)];
+    assert_eq!(spool.slots(), slots);
+    assert_eq!(spool.usage(), [(10, 0), (30, 2), (10, 0), (0, 0)]);
+    let row = spool.frames.iter().find_map(|frame| frame.sessions.first()).unwrap();
+    assert_eq!((row.bytes_up, row.quality), (50, Quality::Spread as i32));
+}
+
+#[test]
+fn no_slot_is_told_while_the_clock_is_before_the_day_the_program_was_built() {
+    let table = table(1);
+    let mut ledger = Ledger::begin(table, at(0)).unwrap();
+    ledger.trust_clock_from(at(1000 * SECOND_US).wall);
+    let mut spool = Kept::default();
+    let session = open(table, 0, 1);
+    move_in_slots(&mut ledger, &mut spool, &session, 0..2);
+    // The clock is set; the old slot ends, and the first row tells of the whole time.
+    let set = |after_us: i64| Moment {
+        wall: at(2000 * SECOND_US + after_us).wall,
+        monotonic_us: after_us,
+    };
+    ledger.poll(set(2 * SECOND_US + 1), &mut spool).unwrap();
+    ledger.poll(set(3 * SECOND_US), &mut spool).unwrap();
+    std::mem::forget(session);
+    let slots =
+        [(0, "SKIPDATA", 0), (1, "SKIPDATA", 0), (2, "SKIPDATA", 0), (2002, "SKIPDATA", 20)];
+    assert_eq!(spool.slots(), slots);
+    Ledger::recover(table.words().all(), &history(&spool), &mut spool).unwrap().unwrap();
+    let row = spool.frames.iter().find_map(|frame| frame.sessions.first()).unwrap();
+    assert_eq!(row.end_reason, "lost");
+    assert_eq!(row.duration_us, 3 * SECOND_US - 1, "by the clock it would be half an hour");
+    let steps = spool.frames.iter().flat_map(|frame| &frame.events);
+    assert_eq!(steps.filter(|event| event.kind == "clock_step").count(), 1);
+}
+
+fn history(spool: &Kept) -> SpoolHistory {
+    let mut history = SpoolHistory::default();
+    spool.frames.iter().for_each(|rows| history.rows(rows));
+    history
+}
+
+#[test]
+fn the_first_row_of_a_boot_tells_of_the_time_in_which_nothing_ran() {
+    let ended = |exact, ended_at: i64| {
+        let boot = BootId::from_random(9).to_string();
+        let end = BootEnd { boot, exact, ended_at: at(ended_at).wall.0, ..BootEnd::default() };
+        let mut history = SpoolHistory::default();
+        history.boot_end(&end);
+        history.nothing_ran_since()
+    };
+    assert_eq!(SpoolHistory::default().nothing_ran_since(), None);
+    assert_eq!(ended(false, 5), None, "nobody knows how long it ran");
+    // Its last slot is not known, so it is taken to be as long as a slot can be.
+    assert_eq!(ended(true, 5), Some(at(300 * SECOND_US).wall));
+
+    let table = table(1);
+    let mut spool = Kept { left: Some(0), ..Kept::default() };
+    let mut ledger = Ledger::begin(table, at(0)).unwrap();
+    ledger.nothing_ran_since(at(-3600 * SECOND_US).wall);
+    ledger.poll(at(1), &mut spool).unwrap_err();
+    spool.left = None;
+    ledger.poll(at(2), &mut spool).unwrap();
+    // Killed and recovered, it is not told twice.
+    Ledger::recover(table.words().all(), &history(&spool), &mut spool).unwrap().unwrap();
+    assert_eq!(spool.slots(), [(-3600, "DOWN", 0), (0, "NODATA", 0)]);
+    let down = &spool.frames[0].slots[0];
+    assert_eq!((down.seq, down.slot_len_s), (Some(1), 3600));
+}
+
+#[test]
+fn a_boot_whose_clock_is_behind_the_last_one_tells_of_no_time_before_it() {
+    let table = table(1);
+    let mut spool = Kept::default();
+    let mut ledger = Ledger::begin(table, at(0)).unwrap();
+    ledger.nothing_ran_since(at(7 * SECOND_US).wall);
+    ledger.poll(at(SECOND_US), &mut spool).unwrap();
+    assert_eq!(spool.slots(), [(0, "NODATA", 0)]);
+}
+
+#[test]
+fn clients_beyond_four_thousand_in_a_slot_are_counted_without_their_address() {
+    let table = table(1);
+    let mut ledger = Ledger::begin(table, at(0)).unwrap();
+    let mut spool = Kept::default();
+    (0..5000).for_each(|client| ledger.deny(denial(0, client)));
+    ledger.poll(at(2), &mut spool).unwrap();
+    let denied: Vec<_> = spool.frames.iter().flat_map(|frame| &frame.denied).collect();
+    assert_eq!(denied.len(), 4097);
+    let counts = |known: bool| {
+        let rows = denied.iter().filter(move |row| row.client_ip.is_some() == known);
+        rows.map(|row| row.count).collect::<Vec<_>>()
+    };
+    assert_eq!(counts(true), [1; 4096]);
+    assert_eq!(counts(false), [904]);
 }

@@ -38,11 +38,12 @@ impl Ledger<'_> {
         let step = (now.wall.0 - self.last.wall.0) - (now.monotonic_us - self.last.monotonic_us);
         self.last = now;
         self.clock_offset_us += step;
+        let began_before = std::mem::replace(&mut self.began_before_clock, u64::MAX);
         if step.abs() < CLOCK_STEP_US {
             return;
         }
         self.step_to_follow_us += step;
-        self.note_step(now.wall, step);
+        self.note_step(now.wall, step, began_before);
         self.event(Event {
             ts: now.wall.0,
             severity: Severity::Warning.as_str().to_owned(),
@@ -78,12 +79,13 @@ impl Ledger<'_> {
 
     /// Notes in every running session how the clock moved under it, so that a session which never
     /// tells its own duration does not get one that the clock made up.
-    fn note_step(&self, wall: Timestamp, step: i64) {
+    fn note_step(&self, wall: Timestamp, step: i64, began_before: u64) {
         for index in self.used_slots() {
             let slot = SlotView::new(self.words, index);
             let is_open = self.words.state(index).load(Ordering::Acquire) == state::OPEN;
-            // What began since the step began by the new clock.
-            let by_new_clock = (wall.0..wall.0 + CLOCK_STEP_US).contains(&slot.ts_start().0);
+            // One that began since the clock was read may have begun by either.
+            let by_new_clock = slot.number() >= began_before
+                && (wall.0..wall.0 + CLOCK_STEP_US).contains(&slot.ts_start().0);
             if is_open && !by_new_clock {
                 slot.add_clock_step(step);
             }
@@ -133,16 +135,14 @@ impl Ledger<'_> {
         for index in self.used_slots() {
             let state = self.words.state(index).load(Ordering::Acquire);
             let slot = SlotView::new(self.words, index);
-            // A session may begin while this loop runs, a little after `wall`; one that began much
-            // later began before the clock stepped back.
+            // A session may begin while this loop runs, a little after `wall`.
             let soon = slot_end..=edge.wall.0 + CLOCK_STEP_US;
+            let began_after = soon.contains(&slot.ts_start().0) && !slot.saw_clock_step();
             open += u64::from(state == state::OPEN);
             if state == state::CLOSED && (1..slot_end).contains(&slot.ts_end().0) {
                 let last = Last::Ended { found: edge.wall };
                 self.put_last_rows(&mut frame, index, last, edge.share.quality);
-            } else if matches!(state, state::OPEN | state::CLOSED)
-                && !soon.contains(&slot.ts_start().0)
-            {
+            } else if matches!(state, state::OPEN | state::CLOSED) && !began_after {
                 shed |= self.put_interim(&mut frame, index, &edge, interims);
             }
             if frame.is_full() {

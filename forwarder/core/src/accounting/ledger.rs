@@ -62,6 +62,8 @@ pub struct Ledger<'t> {
     /// Steps of the wall clock that the running slot has not followed yet, in microseconds.
     pub(super) step_to_follow_us: i64,
     pub(super) clock_offset_us: i64,
+    /// Sessions below this number began before the clock was read.
+    pub(super) began_before_clock: u64,
     pub(super) capture_dropped: u64,
     pub(super) capture_dropped_before: u64,
     pub(super) datagrams_dropped: u64,
@@ -100,6 +102,7 @@ impl<'t> Ledger<'t> {
             last: Moment { wall: last_poll, monotonic_us: 0 },
             step_to_follow_us: 0,
             clock_offset_us: 0,
+            began_before_clock: u64::MAX,
             capture_dropped: 0,
             capture_dropped_before: 0,
             datagrams_dropped: 0,
@@ -151,6 +154,12 @@ impl<'t> Ledger<'t> {
     /// Takes the datagrams that the kernel dropped from our receive queues since the boot began.
     pub fn datagrams_dropped(&mut self, datagrams: u64) {
         self.datagrams_dropped = datagrams;
+    }
+
+    /// To be called before the wall clock is read, and by it the data threads' labels are set, for
+    /// the next poll: should it have stepped, sessions that began until now began by the old one.
+    pub fn before_clock(&mut self) {
+        self.began_before_clock = self.words.header(header::NEXT_SESSION_NO);
     }
 
     /// Makes every row that is due at `now`.

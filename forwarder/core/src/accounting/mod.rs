@@ -26,6 +26,8 @@ mod row;
 mod session;
 mod slot;
 mod spool;
+#[cfg(test)]
+mod stress;
 mod table;
 
 pub use layout::{Geometry, Header, MAX_NODE_BYTES, MAX_SPOOL_PATH_BYTES, TableError};

@@ -163,6 +163,11 @@ impl<'a> SlotView<'a> {
         self.set(slot::CLOCK_STEPS, steps.cast_unsigned());
     }
 
+    /// Whether the session began by another clock than the one that shows now.
+    pub(super) fn saw_clock_step(&self) -> bool {
+        self.get(slot::CLOCK_STEPS) != 0
+    }
+
     /// How long the session had run at `at`, in microseconds, without its clock's steps.
     fn lasted_until(&self, at: Timestamp) -> i64 {
         let by_clock = at.0.saturating_sub(self.ts_start().0);

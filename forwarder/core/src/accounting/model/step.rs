@@ -23,7 +23,7 @@ pub(super) enum Step {
         appends: u32,
     },
     Level(SpoolLevel),
-    StepClock {
+    ShiftClock {
         seconds: i64,
     },
     Die(Death),
@@ -129,7 +129,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(after_ms, meanwhile, then_sync)| Step::Poll { after_ms, meanwhile, then_sync }),
         2 => (after_ms(), 0_u32..4).prop_map(|(after_ms, appends)| Step::FailingPoll { after_ms, appends }),
         1 => level.prop_map(Step::Level),
-        1 => (-30_i64..30).prop_map(|seconds| Step::StepClock { seconds }),
+        1 => (-30_i64..30).prop_map(|seconds| Step::ShiftClock { seconds }),
         2 => death().prop_map(Step::Die),
         1 => (prop::option::of(0_u32..4), 0_i64..20_000)
             .prop_map(|(appends, away_ms)| Step::Restart { appends, away_ms }),

@@ -131,6 +131,7 @@ impl World {
 
     fn poll(&mut self) -> Result<(), &'static str> {
         let offset_us = self.offset_us;
+        self.ledger.as_mut().unwrap().before_clock();
         data(|data| data.offset_us = offset_us);
         let now = self.now();
         let outcome = self.ledger.as_mut().unwrap().poll(now, &mut self.spool);
@@ -311,7 +312,7 @@ impl World {
                 self.spool.appends_left = None;
             }
             Step::Level(level) => self.spool.level = *level,
-            Step::StepClock { seconds } => self.offset_us += seconds * 1_000_000,
+            Step::ShiftClock { seconds } => self.offset_us += seconds * 1_000_000,
             Step::Die(death) => self.die(death),
             Step::Restart { appends, away_ms } => self.restart(*appends, *away_ms),
         }
