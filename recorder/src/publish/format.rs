@@ -1,18 +1,20 @@
 //! What all parts have in common, whoever makes them: order, settings, partition.
 //!
 //! Settings (measured with DuckDB as the reader): row groups of 122,880 rows, by which it
-//! parallelises and prunes; ZSTD 3; dictionaries everywhere but in identities and sequence numbers,
-//! which are delta encoded; no bloom filters, because sessions are found by boot and number, and
-//! those prune by their ranges.
+//! parallelises and prunes; ZSTD 3; dictionaries for text and small numbers; times, counters and
+//! ports, of which nearly every one is another, are delta encoded, because a dictionary of them costs
+//! more than all the rest of writing and makes larger files; no bloom filters, because sessions are
+//! found by boot and number, and those prune by their ranges. Nobody prunes by the ranges of
+//! addresses or of a page, which are left out.
 
 use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use schemas::table::{SCHEMA_VERSION, Table};
+use schemas::table::{Column, ColumnType, SCHEMA_VERSION, Table};
 use sha2::{Digest, Sha256};
 
 /// In the footer: the version of the tables.
@@ -23,8 +25,6 @@ pub(crate) const SEGMENT: &str = "weir.segment";
 const ROWS_PER_GROUP: usize = 122_880;
 const ZSTD_LEVEL: i32 = 3;
 const DAY_US: i64 = 86_400_000_000;
-/// Columns without a dictionary: nearly every value is another one, near the last.
-const DELTA_ENCODED: [&str; 4] = ["session_no", "seq", "first_seq", "last_seq"];
 
 /// The columns that the rows of a part are ordered by, NULL before every value.
 pub(crate) fn order(table: &Table) -> Vec<&'static str> {
@@ -46,18 +46,40 @@ pub(crate) fn properties(table: &Table, made_from: Vec<KeyValue>) -> WriterPrope
     let properties = WriterProperties::builder()
         .set_created_by(concat!("weir ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(level))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
         .set_sorting_columns(Some(sorting_columns(table)))
         .set_key_value_metadata(Some(metadata));
-    let delta_encoded = table.columns.iter().filter(|c| DELTA_ENCODED.contains(&c.name));
-    delta_encoded.fold(properties, |p, column| delta(p, column.name)).build()
+    table
+        .columns
+        .iter()
+        .fold(properties, |properties, column| {
+            let path = ColumnPath::from(column.name);
+            match column.kind {
+                _ if has_many_values(column) => properties
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
+                ColumnType::Text | ColumnType::OptText => {
+                    properties.set_column_statistics_enabled(path, EnabledStatistics::None)
+                }
+                _ => properties,
+            }
+        })
+        .build()
 }
 
-fn delta(properties: WriterPropertiesBuilder, column: &str) -> WriterPropertiesBuilder {
-    let path = ColumnPath::from(column);
-    properties
-        .set_column_dictionary_enabled(path.clone(), false)
-        .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+/// Whether nearly every value of a column is another one.
+fn has_many_values(column: &Column) -> bool {
+    match column.kind {
+        ColumnType::Time | ColumnType::OptTime | ColumnType::Int64 | ColumnType::OptInt64 => true,
+        ColumnType::Int32 | ColumnType::OptInt32 => column.name.ends_with("_port"),
+        ColumnType::Text
+        | ColumnType::OptText
+        | ColumnType::Word
+        | ColumnType::OptWord
+        | ColumnType::OptFloat64
+        | ColumnType::Bool => false,
+    }
 }
 
 fn sorting_columns(table: &Table) -> Vec<SortingColumn> {

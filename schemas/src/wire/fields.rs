@@ -49,7 +49,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// What follows is no field. Groups, which nobody writes any more, are none.
-    #[inline]
+    #[inline(always)]
     pub fn next_field(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
         if self.0.is_empty() {
             return Ok(None);
@@ -70,8 +70,19 @@ impl<'a> Fields<'a> {
         if key >> 3 == 0 { Err(Malformed::Key) } else { Ok(Some((key >> 3, value))) }
     }
 
+    /// Most numbers, and nearly all keys and lengths, have one byte.
     #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
+        match self.0 {
+            [byte @ ..0x80, rest @ ..] => {
+                self.0 = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut number = 0;
         for (at, byte) in self.0.iter().enumerate() {
             // The tenth byte holds the last bit.
