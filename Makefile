@@ -14,7 +14,7 @@ DEBUG      := $(TARGET_DIR)/debug
 # Read when a recipe runs, after `duckdb` has written it.
 FEATURES    = $$(<target/duckdb/features)
 
-.PHONY: help demo test lint build bench bench-micro torture install install-files clean duckdb test-tools
+.PHONY: help demo test lint build bench no-account bench-micro torture install install-files clean duckdb test-tools
 .DEFAULT_GOAL := help
 
 help: ## Says what there is to type
@@ -40,8 +40,15 @@ lint: duckdb ## Checks format, lints and documentation
 build: duckdb ## Builds release binaries in target/release
 	$(CARGO) build --workspace --release $(FEATURES)
 
-bench: build ## Compares Weir with HAProxy, nginx and realm (7 minutes, as root)
+bench: build no-account ## Compares Weir with HAProxy, nginx and realm, measures the account (10 minutes, as root)
 	@$(RELEASE)/bench
+	@$(RELEASE)/bench-account
+
+# The forwarder without an account lies beside the one that is installed, under a name of its own.
+no-account: build
+	$(CARGO) build --workspace --release $(FEATURES) --bin forwarder --features forwarder/no-account
+	@mv $(RELEASE)/forwarder $(RELEASE)/forwarder-no-account
+	$(CARGO) build --workspace --release $(FEATURES) --bin forwarder
 
 torture: duckdb ## Kills it again and again under load, then audits the account (SECONDS=60 SEED=)
 	$(CARGO) build --workspace $(FEATURES)

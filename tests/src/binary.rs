@@ -9,9 +9,16 @@ use std::path::PathBuf;
 /// # Panics
 /// The binary was not built.
 pub fn path(name: &str) -> PathBuf {
-    let own = env::current_exe().expect("the system knows which program this is");
-    let found = own.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|at| at.is_file());
-    found.unwrap_or_else(|| {
-        panic!("{name} is not beside {}: run cargo build --workspace first", own.display())
+    beside(name).unwrap_or_else(|| {
+        panic!("{name} is not beside {}: run cargo build --workspace first", own().display())
     })
+}
+
+/// The same for one that need not be there.
+pub fn beside(name: &str) -> Option<PathBuf> {
+    own().ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|at| at.is_file())
+}
+
+fn own() -> PathBuf {
+    env::current_exe().expect("the system knows which program this is")
 }

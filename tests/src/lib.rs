@@ -6,11 +6,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod address;
 pub mod binary;
+pub mod cpu;
 pub mod descriptors;
 pub mod endpoint;
+pub mod markdown;
 pub mod name_server;
 pub mod process;
 pub mod scene;
+pub mod statistics;
 pub mod wait;

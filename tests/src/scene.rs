@@ -131,7 +131,17 @@ impl Scene {
     /// # Panics
     /// It does not start.
     pub fn start_forwarder(&mut self) {
-        let mut command = self.command("forwarder", &["run"]);
+        self.start_forwarder_program("forwarder");
+    }
+
+    /// Starts another forwarder than the usual one and waits until it is ready.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start_forwarder_program(&mut self, program: &str) {
+        let mut command = Command::new(binary::path(program));
+        command.args(["run", "-c"]).arg(self.forwarder_config());
+        command.stdin(Stdio::null()).env_remove("RUST_LOG").current_dir(self.dir.path());
         self.forwarder =
             Some(Process::ready("forwarder", &mut command, self.path("forwarder.log")));
     }
@@ -142,12 +152,27 @@ impl Scene {
     /// # Panics
     /// It does not start.
     pub fn start_forwarder_after(&mut self, word: &str) {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("{word}; exec \"$0\" run -c \"$1\"")]);
-        command.arg(binary::path("forwarder")).arg(self.forwarder_config());
-        command.env_remove("RUST_LOG").current_dir(self.dir.path());
+        let mut command = self.command_after(word, "forwarder");
         self.forwarder =
             Some(Process::ready("forwarder", &mut command, self.path("forwarder.log")));
+    }
+
+    /// Starts the recorder after a word to the shell, and waits until it is ready.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start_recorder_after(&mut self, word: &str) {
+        let mut command = self.command_after(word, "recorder");
+        self.recorder = Some(Process::ready("recorder", &mut command, self.path("recorder.log")));
+    }
+
+    /// The command that runs `forwarder` or `recorder` after a word to the shell.
+    pub fn command_after(&self, word: &str, program: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{word}; exec \"$0\" run -c \"$1\"")]);
+        command.arg(binary::path(program)).arg(self.path(&format!("{program}.toml")));
+        command.stdin(Stdio::null()).env_remove("RUST_LOG").current_dir(self.dir.path());
+        command
     }
 
     /// What the running forwarder says of itself.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use e2e_tests::cpu;
 use serde::{Deserialize, Serialize};
 
-use super::cpu;
 use super::load::{Seen, bulk, connect, datagrams, exchange, idle};
 use super::namespace;
 use super::plan::{Cell, Figure, Relay, Test};

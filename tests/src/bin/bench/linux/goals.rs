@@ -64,7 +64,7 @@ pub(super) fn ratio(
         Relay::Haproxy => haproxy,
         Relay::Nginx => nginx,
         Relay::Realm => realm,
-        Relay::Direct | Relay::Weir | Relay::WeirCapture => None,
+        Relay::Direct | Relay::Weir | Relay::WeirCapture | Relay::WeirNoAccount => None,
     }?;
     Some(match figure {
         Figure::GbitPerS => Goal::AtLeast(bound),
@@ -98,6 +98,16 @@ pub(super) fn absolute(test: Test, figure: Figure) -> Option<Goal> {
         (Test::Idle, Figure::KibPerSession) => Some(Goal::AtMost(2.5)),
         (Test::Idle, Figure::FdsPerSession) => Some(Goal::AtMost(2.0)),
         _ => None,
+    }
+}
+
+/// The ratio of Weir's CPU to that of the same built without an account which is to be kept.
+pub(super) fn with_account(test: Test) -> Option<Goal> {
+    match test {
+        Test::Conn | Test::Rr32 | Test::Bulk8Up | Test::Bulk8Down | Test::Udp => {
+            Some(Goal::AtMost(1.02))
+        }
+        Test::Idle | Test::Rr1 | Test::Bulk1Up | Test::UdpW1 => None,
     }
 }
 

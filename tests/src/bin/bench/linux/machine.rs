@@ -62,7 +62,7 @@ impl Machine {
 
 fn version(relay: Relay) -> Option<(String, String)> {
     let said = match relay {
-        Relay::Direct | Relay::WeirCapture => return None,
+        Relay::Direct | Relay::WeirCapture | Relay::WeirNoAccount => return None,
         Relay::Weir => peers::version(&binary::path("forwarder"), "--version"),
         Relay::Haproxy => peers::version(Path::new("haproxy"), "-v"),
         Relay::Nginx => peers::version(Path::new("nginx"), "-v"),

@@ -4,7 +4,6 @@
 //! all ports, at most a second of connecting) and a host that paces loopback (reno or BBR, by name).
 
 mod cell;
-mod cpu;
 mod goals;
 mod load;
 mod machine;
@@ -15,7 +14,6 @@ mod plan;
 mod ports;
 mod relays;
 mod results;
-mod statistics;
 mod table;
 mod targets;
 

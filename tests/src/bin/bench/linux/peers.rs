@@ -7,8 +7,10 @@ use std::path::Path;
 use std::process::{self, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use e2e_tests::binary;
 
 use super::plan::Relay;
+use super::relays::NO_ACCOUNT;
 
 /// Programs that Debian has: what starts them, and the packages they are in.
 const DEBIAN: [(&str, &[&str]); 3] = [
@@ -52,6 +54,7 @@ pub(super) fn present(relays: Vec<Relay>, install: bool) -> Result<Vec<Relay>> {
         .into_iter()
         .filter(|relay| match relay {
             Relay::Direct | Relay::Weir | Relay::WeirCapture => true,
+            Relay::WeirNoAccount => binary::beside(NO_ACCOUNT).is_some(),
             Relay::Haproxy | Relay::Nginx | Relay::Realm => installed(&relay.to_string()),
         })
         .collect())

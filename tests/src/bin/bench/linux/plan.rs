@@ -15,6 +15,8 @@ pub(super) enum Relay {
     Weir,
     /// The same with everything captured, and nothing dropped.
     WeirCapture,
+    /// Ours, built without an account: what the account costs is the difference.
+    WeirNoAccount,
     Haproxy,
     Nginx,
     Realm,
@@ -94,6 +96,10 @@ impl Relay {
             Self::Direct => test != Test::Idle,
             Self::WeirCapture => matches!(test, Test::Bulk8Up | Test::Bulk8Down),
             Self::Haproxy => !matches!(test, Test::Udp | Test::UdpW1),
+            Self::WeirNoAccount => matches!(
+                test,
+                Test::Conn | Test::Rr32 | Test::Bulk8Up | Test::Bulk8Down | Test::Udp
+            ),
             Self::Weir | Self::Nginx | Self::Realm => true,
         }
     }

@@ -47,9 +47,12 @@ impl Service {
     pub(super) fn through(self, relay: Relay) -> SocketAddr {
         match relay {
             Relay::Direct => self.target(),
-            Relay::Weir | Relay::WeirCapture | Relay::Haproxy | Relay::Nginx | Relay::Realm => {
-                self.listener()
-            }
+            Relay::Weir
+            | Relay::WeirCapture
+            | Relay::WeirNoAccount
+            | Relay::Haproxy
+            | Relay::Nginx
+            | Relay::Realm => self.listener(),
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use e2e_tests::statistics::Spread;
 use serde_json::{Value, json};
 
 use super::cell::Measured;
 use super::goals::{self, Goal};
 use super::machine::Machine;
 use super::plan::{Cell, Figure, Profile, Relay, Test};
-use super::statistics::Spread;
 
 /// A line of the table.
 pub(super) type Line = (Profile, Test, Figure);
@@ -53,6 +53,15 @@ impl Results {
     pub(super) fn ratio(&self, line: Line, ours: Relay, peer: Relay) -> Option<f64> {
         let (ours, peer) = (self.spread(line, ours)?, self.spread(line, peer)?);
         (peer.median != 0.0).then(|| ours.median / peer.median)
+    }
+
+    /// The median of the ratios within each round: what drifts from round to round is in neither.
+    pub(super) fn rounds_ratio(&self, line: Line, ours: Relay, peer: Relay) -> Option<f64> {
+        let by_relay = self.figures.get(&line)?;
+        let rounds = by_relay.get(&ours)?.iter().zip(by_relay.get(&peer)?);
+        let ratios: Vec<f64> =
+            rounds.filter(|(_, peer)| **peer != 0.0).map(|(ours, peer)| ours / peer).collect();
+        Some(Spread::of(&ratios)?.median)
     }
 
     /// The same of the means of both directions with eight streams.
@@ -126,9 +135,18 @@ impl Results {
                 json!({"profile": profile, "test": test, "relay": relay, "cpu": by_name})
             })
             .collect();
+        let account = self.lines().filter_map(|(profile, test, figure)| {
+            let line = (profile, test, figure);
+            let ratio = self.rounds_ratio(line, Relay::Weir, Relay::WeirNoAccount)?;
+            let goal = goals::with_account(test)
+                .filter(|_| matches!(figure, Figure::CpuPerGb | Figure::CpuUs))
+                .map(|goal| json!({"bound": goal.text(), "reached": goal.reached(ratio)}));
+            Some(json!({"profile": profile, "test": test, "figure": figure, "ratio": ratio, "goal": goal}))
+        });
+        let account: Vec<Value> = account.collect();
         json!({
-            "machine": machine, "rounds": rounds, "seconds": seconds,
-            "results": lines, "means": means, "threads": threads,
+            "machine": machine, "rounds": rounds, "seconds": seconds, "results": lines,
+            "means": means, "threads": threads, "account": account,
         })
     }
 }

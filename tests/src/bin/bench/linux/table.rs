@@ -1,5 +1,7 @@
 //! The results for people: Markdown that reads as well in a terminal.
 
+use e2e_tests::markdown::{aligned, number};
+
 use super::goals;
 use super::machine::Machine;
 use super::plan::{Figure, Profile, Relay, Test};
@@ -15,7 +17,7 @@ pub(super) fn report(results: &Results, machine: &Machine, rounds: u32, seconds:
         "# Weir and others\n\n{}\n\nMedians of {rounds} rounds of {seconds} s with their spread (lowest..highest). \
          CPU is the relay's, by the scheduler's clock; that of `weir` is the forwarder's with accounting on \
          and a recorder running, that of `weir-capture` forwarder and recorder together with every byte kept (the digest made when a capture file is closed is not included). \
-         Accounting cannot be switched off: what it costs beside the threads that relay stands at the end.\n",
+         Accounting cannot be switched off, but a forwarder can be built without it, to measure what it costs.\n",
         machine.sentence()
     );
     for profile in [Profile::Reno, Profile::Bbr] {
@@ -34,6 +36,11 @@ pub(super) fn report(results: &Results, machine: &Machine, rounds: u32, seconds:
         if threads.len() > 1 {
             text += "\nWhere the CPU goes, by kind of thread, from half a percent on:\n\n";
             text += &aligned(&threads);
+        }
+        let added = with_account(results, profile);
+        if added.len() > 1 {
+            text += "\nThe same forwarder without an account, and what the account adds:\n\n";
+            text += &aligned(&added);
         }
         let account = account(results, profile);
         if account.len() > 1 {
@@ -172,6 +179,25 @@ fn threads(results: &Results, profile: Profile) -> Vec<Vec<String>> {
     rows
 }
 
+fn with_account(results: &Results, profile: Profile) -> Vec<Vec<String>> {
+    let head = ["test", "unit", "without", "ratio"].map(str::to_owned).to_vec();
+    let mut rows = vec![head];
+    for (test, figure) in cpu_lines(results, profile) {
+        let line = (profile, test, figure);
+        let without = results.spread(line, Relay::WeirNoAccount);
+        let ratio = results.rounds_ratio(line, Relay::Weir, Relay::WeirNoAccount);
+        let (Some(without), Some(ratio)) = (without, ratio) else { continue };
+        let goal = goals::with_account(test);
+        let ratio = match goal {
+            None => format!("{ratio:.3}"),
+            Some(goal) if goal.reached(ratio) => format!("{ratio:.3} ({})", goal.text()),
+            Some(goal) => format!("{ratio:.3} ({}: missed)", goal.text()),
+        };
+        rows.push(vec![test.to_string(), figure.unit().to_owned(), number(without.median), ratio]);
+    }
+    rows
+}
+
 fn account(results: &Results, profile: Profile) -> Vec<Vec<String>> {
     let mut rows = vec![["test", "unit", "account", "of all"].map(str::to_owned).to_vec()];
     for (test, figure) in cpu_lines(results, profile) {
@@ -204,42 +230,6 @@ fn judged_share(share: f64, goal: Option<goals::Goal>) -> String {
     };
     let missed = if goal.reached(share) { "" } else { ": missed" };
     format!("{:.1} % (≤ {:.0} %{missed})", share * 100.0, bound * 100.0)
-}
-
-/// Three digits that mean something, and no more.
-fn number(value: f64) -> String {
-    let size = value.abs();
-    let decimals = match size {
-        _ if size >= 100.0 || size == 0.0 => 0,
-        _ if size >= 10.0 => 1,
-        _ if size >= 1.0 => 2,
-        _ => 3,
-    };
-    format!("{value:.decimals$}")
-}
-
-/// A Markdown table whose columns stand below each other; the first row is its head.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(3)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        for (cell, &width) in row.iter().zip(&widths) {
-            text += &format!("| {cell:<width$} ");
-        }
-        text += "|\n";
-        if number == 0 {
-            for width in &widths {
-                text += &format!("|{}", "-".repeat(width + 2));
-            }
-            text += "|\n";
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -289,12 +279,5 @@ mod tests {
             relays: vec![("haproxy".to_owned(), "2.6.12".to_owned())],
         };
         insta::assert_snapshot!(report(&results, &machine, 3, 1.0));
-    }
-
-    #[test]
-    fn numbers_have_three_digits() {
-        let said: Vec<String> =
-            [0.0, 0.0891, 1.234, 45.67, 23_456.7, -3.21].into_iter().map(number).collect();
-        assert_eq!(said, ["0", "0.089", "1.23", "45.7", "23457", "-3.21"]);
     }
 }

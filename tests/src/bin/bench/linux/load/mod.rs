@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 
-use super::statistics::percentile;
+use e2e_tests::statistics::percentile;
 
 /// How long a client or a target waits for anything before the test fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);

@@ -13,12 +13,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use e2e_tests::cpu;
 use e2e_tests::process::Process;
 use e2e_tests::wait;
 
-pub(super) use weir::Weir;
+pub(super) use weir::{NO_ACCOUNT, Weir};
 
-use super::cpu;
 use super::load::Seen;
 use super::plan::Relay;
 use super::ports::Service;
@@ -44,8 +44,9 @@ impl Running {
     pub(super) fn start(relay: Relay, dir: &Path) -> Result<Self> {
         Ok(match relay {
             Relay::Direct => Self::Direct,
-            Relay::Weir => Self::Weir(Box::new(Weir::start("off"))),
-            Relay::WeirCapture => Self::Weir(Box::new(Weir::start("full"))),
+            Relay::Weir => Self::Weir(Box::new(Weir::start("forwarder", "off"))),
+            Relay::WeirCapture => Self::Weir(Box::new(Weir::start("forwarder", "full"))),
+            Relay::WeirNoAccount => Self::Weir(Box::new(Weir::start(NO_ACCOUNT, "off"))),
             Relay::Haproxy => Self::Peer(peer("haproxy", &mut haproxy::command(dir)?, dir)?),
             Relay::Nginx => Self::Peer(peer("nginx", &mut nginx::command(dir)?, dir)?),
             Relay::Realm => Self::Peer(peer("realm", &mut realm::command(dir)?, dir)?),

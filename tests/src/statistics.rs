@@ -2,16 +2,20 @@
 
 /// The middle of some measurements, and how far they lie apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
-    pub(super) count: usize,
+pub struct Spread {
+    /// The one in the middle, or between the middle two.
+    pub median: f64,
+    /// The lowest.
+    pub min: f64,
+    /// The highest.
+    pub max: f64,
+    /// How many there are.
+    pub count: usize,
 }
 
 impl Spread {
     /// None when nothing was measured.
-    pub(super) fn of(values: &[f64]) -> Option<Self> {
+    pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -25,7 +29,7 @@ impl Spread {
 }
 
 /// The value that `percent` of 100 do not exceed; 0 when there are none. Reorders `values`.
-pub(super) fn percentile(values: &mut [u32], percent: usize) -> u32 {
+pub fn percentile(values: &mut [u32], percent: usize) -> u32 {
     let Some(last) = values.len().checked_sub(1) else { return 0 };
     let rank = (values.len() * percent).div_ceil(100).saturating_sub(1).min(last);
     *values.select_nth_unstable(rank).1

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What some processes have used up to an instant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Cpu {
+pub struct Cpu {
     /// By process and thread: its name and nanoseconds.
     threads: BTreeMap<(u32, u32), (String, u64)>,
     /// Of all threads that ever were, in ticks.
@@ -33,7 +33,7 @@ pub(super) struct Cpu {
 
 impl Cpu {
     /// Of these processes, up to now. One that has ended counts as nothing.
-    pub(super) fn of(processes: &[u32]) -> Self {
+    pub fn of(processes: &[u32]) -> Self {
         let mut cpu = Self::default();
         for &process in processes {
             let dir = Path::new("/proc").join(process.to_string());
@@ -54,7 +54,7 @@ impl Cpu {
     }
 
     /// Nanoseconds between `earlier` and this.
-    pub(super) fn since(&self, earlier: &Self) -> u64 {
+    pub fn since(&self, earlier: &Self) -> u64 {
         let ticks = self.ticks.saturating_sub(earlier.ticks);
         let gone = earlier.threads.keys().any(|thread| !self.threads.contains_key(thread));
         if gone {
@@ -68,7 +68,7 @@ impl Cpu {
     }
 
     /// The same by the names of threads; those that differ in a number alone are one.
-    pub(super) fn by_thread(&self, earlier: &Self) -> BTreeMap<String, u64> {
+    pub fn by_thread(&self, earlier: &Self) -> BTreeMap<String, u64> {
         let mut by_name = BTreeMap::new();
         for (name, ns) in self.used(earlier) {
             let kind = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
@@ -87,7 +87,7 @@ impl Cpu {
 
 /// Waits until the processes have nothing left to do; what they used up to then belongs to the test
 /// that gave them the work.
-pub(super) fn when_quiet(processes: &[u32]) -> Cpu {
+pub fn when_quiet(processes: &[u32]) -> Cpu {
     let started = Instant::now();
     let mut last = Cpu::of(processes);
     loop {
@@ -101,7 +101,7 @@ pub(super) fn when_quiet(processes: &[u32]) -> Cpu {
 }
 
 /// The processes and everything they started.
-pub(super) fn with_children(processes: &[u32]) -> Vec<u32> {
+pub fn with_children(processes: &[u32]) -> Vec<u32> {
     let mut found = processes.to_vec();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut others: Vec<(u32, u32)> = entries
