@@ -3,6 +3,7 @@
 mod accounting;
 mod bench;
 mod capture;
+mod clock_and_disk;
 mod crash;
 mod crowd;
 mod diagnostics;
