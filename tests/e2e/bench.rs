@@ -24,11 +24,15 @@ fn namespaces() -> bool {
 }
 
 fn bench(arguments: &[&str], out: &Path) -> (bool, String) {
-    let mut command = Command::new(binary::path("bench"));
-    command.args(arguments).arg("--no-install").arg("--out").arg(out);
-    let mut bench = Process::start("bench", &mut command, out.join("bench.log"));
+    run("bench", &[arguments, &["--no-install"]].concat(), out)
+}
+
+fn run(program: &str, arguments: &[&str], out: &Path) -> (bool, String) {
+    let mut command = Command::new(binary::path(program));
+    command.args(arguments).arg("--out").arg(out);
+    let mut bench = Process::start(program, &mut command, out.join("bench.log"));
     let ended = wait::within(Duration::from_secs(120), || bench.exited());
-    let status = ended.unwrap_or_else(|| panic!("bench does not end:\n{}", bench.log()));
+    let status = ended.unwrap_or_else(|| panic!("{program} does not end:\n{}", bench.log()));
     (status.success(), bench.log())
 }
 
@@ -67,6 +71,21 @@ fn relays_are_compared_and_the_account_agrees_with_the_clients() {
     assert!((2.0..2.5).contains(&of("idle", "fds-per-session", "weir").unwrap()), "{said}");
     let table = std::fs::read_to_string(out.path().join("bench.md")).unwrap();
     assert!(table.contains("| bulk8-up "), "{table}");
+}
+
+#[test]
+fn an_outage_and_its_end_lose_no_session_however_much_waits() {
+    let out = tempfile::tempdir().unwrap();
+    let arguments = ["--rounds=1", "--rows=4096", "--seconds=3", "--waiting=20000"];
+    // Everything it finds missing is an error: rows, processes, a verify that is not content.
+    let (fine, said) = run("bench-account", &arguments, out.path());
+    assert!(fine, "{said}");
+    let json = std::fs::read(out.path().join("bench-account.json")).unwrap();
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    let results = json["results"].as_array().unwrap();
+    for test in ["sessions", "usage", "outage", "catch-up"] {
+        assert!(results.iter().any(|row| row["test"] == test), "{test}: {said}");
+    }
 }
 
 #[test]
