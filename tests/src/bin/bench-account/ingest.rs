@@ -113,6 +113,7 @@ fn connect(socket: &Path, frames: u64) -> Result<UnixStream> {
         first_frame: 1,
         last_frame: frames,
         build: "bench-account".to_owned(),
+        ..Hello::default()
     };
     let mut bytes = BytesMut::new();
     Frame::message(FrameKind::Hello, 0, &hello).encode(&mut bytes);
