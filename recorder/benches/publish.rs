@@ -38,7 +38,9 @@ fn segment(mut payload: impl FnMut(&mut MadeUp) -> EncodedRows) -> (TempDir, Sea
     for number in 1..=FRAMES {
         let mut frame = BytesMut::new();
         account::rows_frame(number, payload(&mut made)).encode(&mut frame);
-        let received = Received { node: "edge-1".into(), spool_id: 7, frame: frame.freeze() };
+        let frame = frame.freeze();
+        let received =
+            Received { node: "edge-1".into(), spool_id: 7, frame, ..Received::default() };
         journal.append(FrameKind::Received, Bytes::from(received.encode_to_vec())).unwrap();
     }
     journal.seal().unwrap();
