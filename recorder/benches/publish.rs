@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use arrow::datatypes::SchemaRef;
 use bytes::{Bytes, BytesMut};
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -95,9 +96,9 @@ fn make_columns_of_512_sessions(bencher: Bencher<'_, '_>) {
     views.read(rows.bytes()).unwrap();
     let sessions: Vec<_> = views.sessions.iter().collect();
     let schema = Session::schema();
-    bencher
-        .counter(SESSIONS_PER_FRAME)
-        .bench_local(|| schemas::table::SessionView::to_batch(&sessions, schema.clone()).unwrap());
+    bencher.counter(SESSIONS_PER_FRAME).bench_local(|| {
+        schemas::table::SessionView::to_batch(&sessions, SchemaRef::clone(&schema)).unwrap()
+    });
 }
 
 #[divan::bench]
@@ -107,7 +108,7 @@ fn make_columns_of_512_rows_of_usage(bencher: Bencher<'_, '_>) {
     views.read(rows.bytes()).unwrap();
     let usage: Vec<_> = views.usage.iter().collect();
     let schema = Usage::schema();
-    bencher
-        .counter(SESSIONS_PER_FRAME)
-        .bench_local(|| schemas::table::UsageView::to_batch(&usage, schema.clone()).unwrap());
+    bencher.counter(SESSIONS_PER_FRAME).bench_local(|| {
+        schemas::table::UsageView::to_batch(&usage, SchemaRef::clone(&schema)).unwrap()
+    });
 }

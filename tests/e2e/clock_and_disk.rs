@@ -1,6 +1,8 @@
 //! A wall clock that is wrong, and a disk that is full when we start: clear words, and an account
 //! that is right all the same.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
@@ -115,15 +117,13 @@ fn a_clock_set_back_an_hour_and_to_1970_leaves_the_account_exact() {
         let seen = exchange(scene.client(client), listen, plan).unwrap();
         assert_eq!(seen.received, plan.down);
     };
-    let mut told = 0;
-    for step in ["back an hour", "on again", "to 1970", "on again"] {
+    for (told, step) in (1..).zip(["back an hour", "on again", "to 1970", "on again"]) {
         session();
         match step {
             "back an hour" => clock.shift(-HOUR),
             "to 1970" => clock.to_1970(),
             _ => clock.shift(0),
         }
-        told += 1;
         wait::until(step, || (steps(&scene).len() >= told).then_some(()));
     }
     session();
@@ -170,9 +170,9 @@ fn a_recorder_that_thinks_it_is_1970_or_years_later_deletes_nothing() {
         });
         assert!(scene.stop_recorder().success());
         if round == 0 {
-            clock.to_1970()
+            clock.to_1970();
         } else {
-            clock.shift(10 * 365 * 24 * HOUR)
+            clock.shift(10 * 365 * 24 * HOUR);
         }
         scene.start_recorder_after(&clock.word);
     }

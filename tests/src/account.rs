@@ -110,7 +110,7 @@ impl MadeUp {
         let number = self.draw(CLIENTS);
         let client = self.draw(number + 1);
         let (service, target) = [("web", 5), ("web", 6), ("mail", 7), ("db", 8)][self.choose(4)];
-        let duration = 1 << self.draw(24);
+        let duration = 1_i64 << self.draw(24);
         let duration = duration + i64::try_from(self.draw(1000)).unwrap_or_default();
         // Most sessions are small, a few are large.
         let (up, down) = (self.bytes(14), self.bytes(22));
@@ -122,7 +122,7 @@ impl MadeUp {
             service: service.to_owned(),
             rule: ["office", "everyone"][self.choose(2)].to_owned(),
             config_rev: "0123456789abcdef".to_owned(),
-            customer: (client % 4 > 0).then(|| format!("customer-{}", client % 40)),
+            customer: (!client.is_multiple_of(4)).then(|| format!("customer-{}", client % 40)),
             transport: "tcp".to_owned(),
             client_ip: format!("203.{}.{}.{}", client % 3, client / 250, client % 250),
             target_ip: Some(format!("10.0.0.{target}")),
