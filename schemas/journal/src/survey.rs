@@ -165,8 +165,9 @@ fn resume(bytes: &[u8], damage: usize, next: u64, limit: u64) -> Option<Found> {
             && usize::try_from(found.number - next).is_ok_and(|missing| missing <= room)
     };
     let whole = |at: usize| frame_at(bytes, at).ok().flatten().filter(fits);
-    // Where the damaged frame says that it ends.
-    if let Some(found) = announced_end(bytes, damage).and_then(whole) {
+    // Where the damaged frame says that it ends, unless it is its length that is damaged.
+    let announced = announced_end(bytes, damage).and_then(whole);
+    if let Some(found) = announced.filter(|found| found.number == next + 1) {
         return Some(found);
     }
     let rest = bytes.get(damage..).unwrap_or_default();
