@@ -28,8 +28,9 @@ pub use tables::Totals;
 /// The directory below the data directory.
 pub const DIRECTORY: &str = "manifest";
 const TEMPORARY: &str = ".tmp";
-/// Versions from a checkpoint that could not be written to the next attempt.
-const RETRY_AFTER: u64 = CHECKPOINT_EVERY / 10;
+/// Of the versions from one checkpoint to the next, the part after which one that could not be
+/// written is tried again.
+const RETRY_AFTER: u64 = 10;
 
 /// The manifest.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Manifest {
     tables: Tables,
     /// The newest two checkpoints that are known to be whole, oldest first.
     checkpoints: Vec<u64>,
+    /// Versions from one checkpoint to the next.
+    checkpoints_every: u64,
     /// The version from which on the next checkpoint is due.
     next_checkpoint: u64,
     /// What the newest version changed; `None`: its delta is not there to tell.
@@ -56,6 +59,7 @@ impl Manifest {
             files: files.clone(),
             next_checkpoint: found.checkpoint.unwrap_or(0) + CHECKPOINT_EVERY,
             checkpoints: found.checkpoint.into_iter().collect(),
+            checkpoints_every: CHECKPOINT_EVERY,
             newest: found.newest,
             tables: found.tables,
         };
@@ -122,6 +126,12 @@ impl Manifest {
         self.files.fs().sync_directory(&directory).map_err(ManifestError::io("fsync", &directory))
     }
 
+    #[cfg(test)]
+    pub(crate) fn set_checkpoints_every(&mut self, versions: u64) {
+        self.next_checkpoint = self.checkpoints.last().unwrap_or(&0) + versions;
+        self.checkpoints_every = versions;
+    }
+
     /// Writes a checkpoint if one is due, and deletes what is older than the last but one. That it
     /// fails is told, and is no reason to stop: the tables are durable without it.
     pub fn checkpoint_if_due(&mut self) {
@@ -131,13 +141,13 @@ impl Manifest {
         }
         let checkpoint = self.tables.to_checkpoint();
         if let Err(error) = self.write_checkpoint(&checkpoint) {
-            self.next_checkpoint = version + RETRY_AFTER;
+            self.next_checkpoint = version + self.checkpoints_every.div_ceil(RETRY_AFTER);
             tracing::warn!(
                 "cannot write a checkpoint of the manifest: {error}; trying again later"
             );
             return;
         }
-        self.next_checkpoint = version + CHECKPOINT_EVERY;
+        self.next_checkpoint = version + self.checkpoints_every;
         self.checkpoints.push(version);
         let excess = self.checkpoints.len().saturating_sub(2);
         self.checkpoints.drain(..excess);

@@ -312,4 +312,6 @@ fn keep_suspect(segment: &SealedSegment, collected: &Collected<'_>) -> Result<()
 }
 
 #[cfg(test)]
+mod crashes;
+#[cfg(test)]
 mod tests;

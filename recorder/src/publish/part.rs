@@ -118,11 +118,11 @@ impl Writer<'_> {
         }
         let failed = |source| PublishError::Parquet { path: file.clone(), source };
         let create = PublishError::io("create", &file);
-        let sink = Hashing::new(self.files.create(&file).map_err(create)?);
+        let mut sink = Hashing::new(self.files.create(&file).map_err(create)?);
         let segment = format!("{}-{}", self.first_frame, self.last_frame);
         let made_from = vec![KeyValue::new(format::SEGMENT.to_owned(), segment)];
         let (schema, properties) = (R::TABLE.schema(), format::properties(R::TABLE, made_from));
-        let writer = ArrowWriter::try_new(sink, SchemaRef::clone(&schema), Some(properties));
+        let writer = ArrowWriter::try_new(&mut sink, SchemaRef::clone(&schema), Some(properties));
         let mut writer = writer.map_err(failed)?;
         for block in rows.chunks(ROWS_PER_BLOCK) {
             let batch = R::to_batch(block, SchemaRef::clone(&schema));
@@ -131,7 +131,9 @@ impl Writer<'_> {
                 .and_then(|batch| writer.write(&batch))
                 .map_err(failed)?;
         }
-        let (sink, sha256) = writer.into_inner().map_err(failed)?.finish();
+        // Not into_inner, whose error does not tell a full disk.
+        writer.close().map_err(failed)?;
+        let (sink, sha256) = sink.finish();
         let bytes = sink.written();
         let finished = self.files.finish(&file, &*sink.into_inner());
         finished.map_err(PublishError::io("fsync", &file))?;
