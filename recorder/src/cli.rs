@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::admin::{self, Request, client};
 use crate::config::{Config, DEFAULT_FILE};
-use crate::{load, run};
+use crate::{load, recover, run};
 use schemas::exit::{Exit, Failure};
 
 const LONG_ABOUT: &str = "\
@@ -26,10 +26,13 @@ EXAMPLES
   recorder run -c recorder.toml       run until SIGTERM
   recorder status                     what the running recorder is doing
   recorder flush                      bring everything received into the tables
+  recorder recover -c recorder.toml   make the manifest again, of a recorder that is stopped
 
 EXIT CODES
   0   fine
+  1   recover had to leave out parts that cannot be read
   64  the command line is wrong
+  66  recover found no data directory
   69  a socket cannot be bound, or no recorder answers
   70  a bug of ours
   74  reading or writing failed
@@ -99,6 +102,17 @@ enum Command {
         #[command(flatten)]
         ask: Ask,
     },
+    /// Make the manifest again from the parts, when it is lost or damaged
+    ///
+    /// Reads every part of the tables from its first to its last byte, decides which of them count,
+    /// so that every row is there once, and writes a manifest that names them. Deletes nothing: parts
+    /// that do not count or cannot be read are moved to replaced/ and orphans/ in the data directory,
+    /// the manifest before to manifest.before-<version>/. The recorder must be stopped. Says what it
+    /// did; cut off, it is simply run again.
+    Recover {
+        #[command(flatten)]
+        file: File,
+    },
 }
 
 /// Which configuration.
@@ -157,6 +171,7 @@ fn act(command: Command) -> Result<(), Failure> {
         }
         Command::Status { ask, json } => ask.send(Request::Status, json),
         Command::Flush { ask } => ask.send(Request::Flush, false),
+        Command::Recover { file } => print(&recover::recover(&file.config)?),
     }
 }
 

@@ -14,4 +14,5 @@ pub mod log;
 pub mod log_lines;
 pub mod manifest;
 pub mod publish;
+pub mod recover;
 pub mod run;

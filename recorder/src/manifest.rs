@@ -160,8 +160,23 @@ impl Manifest {
         }
     }
 
-    /// Makes `checkpoint` the newest version, above every other there is.
-    pub(crate) fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), ManifestError> {
+    /// Makes `checkpoint` the newest version, above every other there is, whatever those say.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub(crate) fn begin_with(files: &Files, checkpoint: &Checkpoint) -> Result<(), ManifestError> {
+        let manifest = Self {
+            files: files.clone(),
+            tables: Tables::default(),
+            checkpoints: Vec::new(),
+            checkpoints_every: CHECKPOINT_EVERY,
+            next_checkpoint: 0,
+            newest: None,
+        };
+        manifest.write_checkpoint(checkpoint)
+    }
+
+    fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), ManifestError> {
         self.write_once(&checkpoint_file(checkpoint.version), &checkpoint.encode())?;
         self.sync()
     }

@@ -51,8 +51,12 @@ impl Log {
             };
             let mut frame = BytesMut::new();
             Frame::message(FrameKind::Rows, number, &rows).encode(&mut frame);
-            let received =
-                Received { node: "edge-1".into(), spool_id: 0xabc, frame: frame.freeze() };
+            let received = Received {
+                node: "edge-1".into(),
+                spool_id: 0xabc,
+                frame: frame.freeze(),
+                ..Received::default()
+            };
             let payload = Bytes::from(received.encode_to_vec());
             journal.append(FrameKind::Received, payload).unwrap();
             journal.seal().unwrap();

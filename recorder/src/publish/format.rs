@@ -21,6 +21,11 @@ use sha2::{Digest, Sha256};
 pub(crate) const SCHEMA: &str = "weir.schema";
 /// In the footer: the first and the last frame of the log that the part was made from.
 pub(crate) const SEGMENT: &str = "weir.segment";
+/// In the footer of a part that took the place of others: their file names.
+pub(crate) const REPLACES: &str = "weir.replaces";
+/// In the footer: how far spools and boots were in the tables with the segment, as JSON. With it the
+/// manifest can be made again.
+pub(crate) const MARKS: &str = "weir.marks";
 
 const ROWS_PER_GROUP: usize = 122_880;
 const ZSTD_LEVEL: i32 = 3;

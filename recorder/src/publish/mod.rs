@@ -41,7 +41,9 @@ use crate::data_dir::{self, Group};
 use crate::files::Files;
 use crate::log::SealedSegment;
 use crate::manifest::{Manifest, ManifestError};
+use crate::recover::PartMarks;
 
+pub(crate) use orphans::DIRECTORY as ORPHANS;
 pub use orphans::OrphansFound;
 pub use worker::{Publication, PublicationHandle, PublishStatus, RoundError};
 
@@ -258,6 +260,11 @@ impl Publisher {
             files: &self.files,
             first_frame: segment.first_frame,
             last_frame: segment.last_frame,
+            marks: serde_json::to_string(&PartMarks {
+                spools: collected.spools.clone(),
+                boots: collected.boots.clone(),
+            })
+            .expect("marks are numbers and texts"),
         };
         let add = writer.write_tables(&collected.rows)?;
         published.parts = add.len();
@@ -314,4 +321,4 @@ fn keep_suspect(segment: &SealedSegment, collected: &Collected<'_>) -> Result<()
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

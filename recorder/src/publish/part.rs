@@ -73,6 +73,8 @@ pub(super) struct Writer<'f> {
     pub(super) files: &'f Files,
     pub(super) first_frame: u64,
     pub(super) last_frame: u64,
+    /// How far the forwarders' accounts are behind the segment.
+    pub(super) marks: String,
 }
 
 impl Writer<'_> {
@@ -120,7 +122,10 @@ impl Writer<'_> {
         let create = PublishError::io("create", &file);
         let mut sink = Hashing::new(self.files.create(&file).map_err(create)?);
         let segment = format!("{}-{}", self.first_frame, self.last_frame);
-        let made_from = vec![KeyValue::new(format::SEGMENT.to_owned(), segment)];
+        let made_from = vec![
+            KeyValue::new(format::SEGMENT.to_owned(), segment),
+            KeyValue::new(format::MARKS.to_owned(), self.marks.clone()),
+        ];
         let (schema, properties) = (R::TABLE.schema(), format::properties(R::TABLE, made_from));
         let writer = ArrowWriter::try_new(&mut sink, SchemaRef::clone(&schema), Some(properties));
         let mut writer = writer.map_err(failed)?;

@@ -18,15 +18,15 @@ use crate::data_dir::DataDir;
 /// 2026-10-31T23:59:59Z: one more second is another day.
 const LATE: i64 = 1_793_491_199_000_000;
 const SECOND: i64 = 1_000_000;
-const SPOOL: u64 = 0xabc;
+pub(crate) const SPOOL: u64 = 0xabc;
 
-struct Bench {
-    data: tempfile::TempDir,
+pub(crate) struct Bench {
+    pub(crate) data: tempfile::TempDir,
     journal: Journal,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let data = tempfile::tempdir().unwrap();
         drop(DataDir::claim(data.path()).unwrap());
         let log = data.path().join(crate::log::DIRECTORY);
@@ -34,12 +34,18 @@ impl Bench {
         Self { data, journal }
     }
 
-    fn publisher(&self) -> Publisher {
+    pub(crate) fn publisher(&self) -> Publisher {
         Publisher::open(self.data.path(), Group::nobody()).unwrap()
     }
 
     /// A frame of a forwarder's spool.
-    fn receive(&mut self, spool_id: u64, number: u64, kind: FrameKind, message: &impl Message) {
+    pub(crate) fn receive(
+        &mut self,
+        spool_id: u64,
+        number: u64,
+        kind: FrameKind,
+        message: &impl Message,
+    ) {
         let mut frame = BytesMut::new();
         Frame::message(kind, number, message).encode(&mut frame);
         let received = Received {
@@ -55,7 +61,7 @@ impl Bench {
         self.journal.append(kind, Bytes::from(payload)).unwrap();
     }
 
-    fn seal(&mut self) -> Vec<SealedSegment> {
+    pub(crate) fn seal(&mut self) -> Vec<SealedSegment> {
         self.journal.seal().unwrap();
         let mut segments: Vec<_> = self.journal.segments().map(sealed).collect();
         segments.pop();
@@ -63,7 +69,7 @@ impl Bench {
     }
 
     /// Every file below `accounting/`, and its content as text, newest manifest or not.
-    fn tables(&self) -> BTreeMap<String, String> {
+    pub(crate) fn tables(&self) -> BTreeMap<String, String> {
         let mut tables = BTreeMap::new();
         let manifest = Manifest::open(&Files::new(self.data.path(), Group::nobody())).unwrap();
         for part in manifest.parts() {
@@ -82,7 +88,7 @@ impl Bench {
     }
 }
 
-fn files_in(directory: &Path) -> Vec<String> {
+pub(crate) fn files_in(directory: &Path) -> Vec<String> {
     let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
     names.map(|name| name.to_string_lossy().into_owned()).collect()
 }
@@ -100,7 +106,7 @@ fn read(path: &Path) -> String {
 }
 
 /// Rows of all tables that come from a forwarder, numbered from `seq` on, on both sides of midnight.
-fn rows_of(boot: &str, seq: i64) -> Rows {
+pub(crate) fn rows_of(boot: &str, seq: i64) -> Rows {
     let session = |session_no, seq, ts_end| Session {
         session_no,
         seq: Some(seq),
@@ -159,7 +165,7 @@ fn own_rows() -> Rows {
 }
 
 /// Two segments with everything in them.
-fn two_segments(bench: &mut Bench) -> Vec<SealedSegment> {
+pub(crate) fn two_segments(bench: &mut Bench) -> Vec<SealedSegment> {
     bench.receive(SPOOL, 1, FrameKind::Rows, &rows_of("aaaaaaaa", 1));
     bench.append(FrameKind::Rows, own_rows().encode_to_vec());
     bench.receive(SPOOL, 2, FrameKind::BootEnd, &boot_end("aaaaaaaa", 6));
