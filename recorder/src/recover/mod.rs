@@ -10,7 +10,6 @@ mod choose;
 mod old;
 mod part;
 
-use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -284,8 +283,7 @@ impl Report {
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Into a String nothing can fail.
-        drop(writeln!(self.text, "{line}"));
+        self.text += &format!("{line}\n");
     }
 
     fn damaged(&mut self, path: &str, reason: &str, named: bool) {
