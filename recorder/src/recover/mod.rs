@@ -115,7 +115,7 @@ fn candidate(found: &Found) -> Option<Candidate> {
 fn newest(known: &Known, found: &[Found]) -> u64 {
     let numbers = found.iter().flat_map(|found| {
         let name = found.path.rsplit('/').next().unwrap_or_default();
-        let merged = (!name.starts_with("log-")).then_some(name).unwrap_or_default();
+        let merged = if name.starts_with("log-") { "" } else { name };
         merged.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok())
     });
     numbers.fold(known.version, u64::max)

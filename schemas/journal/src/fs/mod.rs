@@ -134,6 +134,7 @@ pub trait FileSystem: Debug + Send + Sync {
 }
 
 /// A regular file that is open. Dropping it closes it and makes nothing durable.
+#[expect(clippy::len_without_is_empty, reason = "a file is asked for its length, as in std")]
 pub trait OpenFile: Debug + Send + Sync {
     /// Reads what stands at `offset`; 0 at and beyond the end.
     ///
@@ -203,7 +204,6 @@ pub trait OpenFile: Debug + Send + Sync {
     ///
     /// # Errors
     /// As fstat(2).
-    #[expect(clippy::len_without_is_empty, reason = "a file is asked for its length, as in std")]
     fn len(&self) -> io::Result<u64>;
 }
 

@@ -14,9 +14,11 @@ const AFTERS: [After; 6] = [
     After::PowerLoss { seed: 4 },
 ];
 
+type Step = fn(&mut Author) -> Result<(), JournalError>;
+
 /// Everything a journal is asked for. Goes on after errors, as its users do.
 fn live(author: &mut Author) -> Vec<JournalError> {
-    let steps: [fn(&mut Author) -> Result<(), JournalError>; 20] = [
+    let steps: [Step; 20] = [
         Author::open,
         |author| author.write(20),
         Author::sync,
