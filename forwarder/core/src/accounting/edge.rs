@@ -28,6 +28,8 @@ struct Edge {
     /// When the slot ended, by its own clock.
     ended: i64,
     share: Share,
+    /// It ends because the wall clock stepped out of it.
+    by_step: bool,
     /// The slot that begins.
     next: Tally,
 }
@@ -38,12 +40,11 @@ impl Ledger<'_> {
         let step = (now.wall.0 - self.last.wall.0) - (now.monotonic_us - self.last.monotonic_us);
         self.last = now;
         self.clock_offset_us += step;
-        let began_before = std::mem::replace(&mut self.began_before_clock, u64::MAX);
         if step.abs() < CLOCK_STEP_US {
             return;
         }
         self.step_to_follow_us += step;
-        self.note_step(now.wall, step, began_before);
+        self.note_step(now.wall, step);
         self.event(Event {
             ts: now.wall.0,
             severity: Severity::Warning.as_str().to_owned(),
@@ -69,6 +70,7 @@ impl Ledger<'_> {
                 wall,
                 ended: by_its_clock.min(self.slot_end()),
                 share: Share::noticed(by_its_clock - self.slot_end()),
+                by_step: true,
                 next: Tally::of_slot(slot, self.tally.clock_pass + u64::from(back)),
             };
             self.end_slot(edge, spool)?;
@@ -79,12 +81,12 @@ impl Ledger<'_> {
 
     /// Notes in every running session how the clock moved under it, so that a session which never
     /// tells its own duration does not get one that the clock made up.
-    fn note_step(&self, wall: Timestamp, step: i64, began_before: u64) {
+    fn note_step(&self, wall: Timestamp, step: i64) {
         for index in self.used_slots() {
             let slot = SlotView::new(self.words, index);
             let is_open = self.words.state(index).load(Ordering::Acquire) == state::OPEN;
             // One that began since the clock was read may have begun by either.
-            let by_new_clock = slot.number() >= began_before
+            let by_new_clock = slot.number() >= self.began_before_clock
                 && (wall.0..wall.0 + CLOCK_STEP_US).contains(&slot.ts_start().0);
             if is_open && !by_new_clock {
                 slot.add_clock_step(step);
@@ -122,7 +124,8 @@ impl Ledger<'_> {
         spool: &mut S,
     ) -> Result<(), S::Error> {
         let next = Tally::of_slot(next, self.tally.clock_pass);
-        self.end_slot(Edge { wall, ended: self.slot_end(), share, next }, spool)
+        let ended = self.slot_end();
+        self.end_slot(Edge { wall, ended, share, by_step: false, next }, spool)
     }
 
     /// Ends the running slot: usage rows of every session with the slot's share, denied repeats, the
@@ -135,9 +138,14 @@ impl Ledger<'_> {
         for index in self.used_slots() {
             let state = self.words.state(index).load(Ordering::Acquire);
             let slot = SlotView::new(self.words, index);
-            // A session may begin while this loop runs, a little after `wall`.
+            // A session may begin while this loop runs, a little after `wall`. Where clocks meet,
+            // its number tells more than what it says of its time.
             let soon = slot_end..=edge.wall.0 + CLOCK_STEP_US;
-            let began_after = soon.contains(&slot.ts_start().0) && !slot.saw_clock_step();
+            let began_after = if edge.by_step {
+                slot.number() >= self.began_before_clock
+            } else {
+                soon.contains(&slot.ts_start().0) && !slot.saw_clock_step()
+            };
             open += u64::from(state == state::OPEN);
             if state == state::CLOSED && (1..slot_end).contains(&slot.ts_end().0) {
                 let last = Last::Ended { found: edge.wall };

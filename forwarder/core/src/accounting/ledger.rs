@@ -156,8 +156,8 @@ impl<'t> Ledger<'t> {
         self.datagrams_dropped = datagrams;
     }
 
-    /// To be called before the wall clock is read, and by it the data threads' labels are set, for
-    /// the next poll: should it have stepped, sessions that began until now began by the old one.
+    /// To be called before the wall clock is read for a poll, and the data threads' labels follow it:
+    /// should it have stepped, sessions that began until now began by the old one.
     pub fn before_clock(&mut self) {
         self.began_before_clock = self.words.header(header::NEXT_SESSION_NO);
     }

@@ -10,7 +10,7 @@ use schemas::vocab::{
 use super::world::SLOT_LEN_S;
 use crate::accounting::{CounterTable, Ending, OpenSession, Opening};
 
-const SLOT_LEN_US: i64 = SLOT_LEN_S as i64 * 1_000_000;
+pub(super) const SLOT_LEN_US: i64 = SLOT_LEN_S as i64 * 1_000_000;
 
 /// What a data thread does.
 #[derive(Debug, Clone)]

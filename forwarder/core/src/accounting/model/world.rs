@@ -8,7 +8,7 @@ use schemas::vocab::{
     BootId, ClientAddr, DenyAction, DenyReason, EndPhase, ListenAddr, SpoolId, Timestamp, Transport,
 };
 
-use super::data::{Data, SlotKey};
+use super::data::{Data, SLOT_LEN_US, SlotKey};
 use super::spool::MemorySpool;
 use super::step::{Death, DeathOf, Leaves, RecoveryTrouble, Step};
 use super::{DATA, MEANWHILE, data, with_fuse};
@@ -151,7 +151,8 @@ impl World {
         data(|data| {
             if data.was_busy {
                 let before = data.slot.clone();
-                data.was_busy = before == now;
+                // There may be more edges to pass.
+                data.was_busy = before == now || data.wall().0 >= now.2 + SLOT_LEN_US;
                 let from = ran.iter().position(|key| *key == before).unwrap_or(ran.len());
                 let passed = ran[from..].iter().cloned();
                 data.uncertain.extend(passed.chain([before, now]));
@@ -247,6 +248,7 @@ impl World {
         let now = self.now();
         let ledger = self.ledger.as_mut().unwrap();
         ledger.close_overflow();
+        ledger.before_clock();
         self.spool.appends_left = appends;
         let finished = ledger.finish(now, &mut self.spool).is_ok();
         self.spool.appends_left = None;
