@@ -37,7 +37,7 @@ impl Historian<'_> {
 
     fn read_whole(&self, journal: &Journal) -> Result<SpoolHistory, StartError> {
         let mut history = SpoolHistory::default();
-        for entry in journal::scan(journal.dir())? {
+        for entry in journal.scan()? {
             match entry? {
                 Entry::Segment(head) => history.segment(&head),
                 Entry::Frame(frame, _) if frame.kind == FrameKind::Rows => {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::time::SystemTime;
 
 use bytes::BytesMut;
@@ -31,12 +30,12 @@ pub(super) type Marks = HashMap<SpoolId, Mark>;
 pub(super) fn read(journal: &mut Journal, manifest: &[SpoolMark]) -> Result<Marks, StartError> {
     let segments = journal.segments().len();
     for _ in 0..segments {
-        match read_whole(journal.dir(), manifest) {
+        match read_whole(journal, manifest) {
             Err(StartError::Journal(error)) => mend(journal, error)?,
             read => return read,
         }
     }
-    read_whole(journal.dir(), manifest)
+    read_whole(journal, manifest)
 }
 
 fn mend(journal: &mut Journal, error: JournalError) -> Result<(), StartError> {
@@ -76,19 +75,19 @@ fn gap_event(lost: &RangeInclusive<u64>) -> Event {
     }
 }
 
-fn read_whole(dir: &Path, manifest: &[SpoolMark]) -> Result<Marks, StartError> {
+fn read_whole(journal: &Journal, manifest: &[SpoolMark]) -> Result<Marks, StartError> {
     let mut marks = Marks::new();
     for mark in manifest {
         let known = Mark { frame: mark.last_frame, crc: mark.last_crc };
         marks.insert(mark.spool_id.parse()?, known);
     }
-    for entry in journal::scan(dir)? {
+    for entry in journal.scan()? {
         let Entry::Frame(frame, _) = entry? else { continue };
         if frame.kind != FrameKind::Received {
             continue;
         }
         let (spool, mark) = received(&frame).ok_or_else(|| JournalError::Damaged {
-            path: dir.to_owned(),
+            path: journal.dir().to_owned(),
             offset: 0,
             reason: format!("frame {} of the log holds no frame of a spool", frame.number),
         })?;
@@ -106,4 +105,51 @@ fn received(frame: &Frame) -> Option<(SpoolId, Mark)> {
     let mut bytes = BytesMut::from(received.frame);
     let (inner, crc) = Frame::decode(&mut bytes, MAX_ACCOUNTING_PAYLOAD).ok()??;
     Some((SpoolId(received.spool_id), Mark { frame: inner.number, crc }))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use journal::Settings;
+
+    use super::*;
+
+    #[test]
+    fn a_damaged_log_goes_on_and_tells_what_it_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Journal::open(dir.path(), Settings::new(SpoolId(1))).unwrap().0;
+        let mut log = open();
+        for number in 1..=3 {
+            let frame = Frame { number, ..Frame::message(FrameKind::Rows, 0, &Rows::default()) };
+            let mut bytes = BytesMut::new();
+            frame.encode(&mut bytes);
+            let received = Received {
+                node: "edge-1".to_owned(),
+                spool_id: 7,
+                frame: bytes.freeze(),
+                ..Received::default()
+            };
+            log.append(FrameKind::Received, Bytes::from(received.encode_to_vec())).unwrap();
+            log.sync().unwrap();
+        }
+        let segment = log.segments().next().unwrap().path;
+        drop(log);
+        let mut bytes = std::fs::read(&segment).unwrap();
+        let second = bytes.windows(6).enumerate().filter(|(_, w)| *w == b"edge-1").nth(1).unwrap();
+        let at = second.0;
+        bytes[at] ^= 1;
+        std::fs::write(&segment, bytes).unwrap();
+
+        let mut log = open();
+        let marks = read(&mut log, &[]).unwrap();
+        assert_eq!(marks[&SpoolId(7)].frame, 3);
+        let lost = log.scan().unwrap().find_map(|entry| match entry.unwrap() {
+            Entry::Frame(frame, _) if frame.kind == FrameKind::Rows => Some(frame),
+            _ => None,
+        });
+        let lost = lost.unwrap();
+        let rows = Rows::decode(&lost.payload[..]).unwrap();
+        assert_eq!((lost.number, rows.events[0].kind.as_str()), (2, "log_gap"));
+        assert_eq!(rows.events[0].seq, None);
+    }
 }

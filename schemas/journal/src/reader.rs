@@ -123,8 +123,7 @@ pub fn scan(dir: &Path) -> Result<Scan, JournalError> {
 /// # Errors
 /// As [`scan`].
 pub fn scan_on(fs: Arc<dyn FileSystem>, dir: &Path) -> Result<Scan, JournalError> {
-    let segments = directory::segments(&*fs, dir)?.into_iter();
-    Ok(Scan { fs, rest: segments, segment: None, last_crc: 0 })
+    Scan::through(fs, dir, 0)
 }
 
 /// The iterator of [`scan`]. It ends after the first error.
@@ -135,6 +134,8 @@ pub struct Scan {
     segment: Option<SegmentReader>,
     /// 0: nothing is known of it.
     last_crc: u32,
+    /// Frames up to this one must be there.
+    through: u64,
 }
 
 impl Iterator for Scan {
@@ -151,6 +152,16 @@ impl Iterator for Scan {
 }
 
 impl Scan {
+    /// Goes over a journal that must hold the frames up to `through`.
+    pub(crate) fn through(
+        fs: Arc<dyn FileSystem>,
+        dir: &Path,
+        through: u64,
+    ) -> Result<Self, JournalError> {
+        let segments = directory::segments(&*fs, dir)?.into_iter();
+        Ok(Self { fs, rest: segments, segment: None, last_crc: 0, through })
+    }
+
     fn advance(&mut self) -> Option<Result<Entry, JournalError>> {
         let Some(segment) = &mut self.segment else { return self.enter() };
         match segment.step() {
@@ -161,7 +172,11 @@ impl Scan {
                 Some(Ok(Entry::Frame(frame, crc)))
             }
             Ok(Step::End) => self.enter(),
-            Ok(Step::Torn) if self.rest.as_slice().is_empty() => None,
+            Ok(Step::Torn)
+                if self.rest.as_slice().is_empty() && segment.next_number() > self.through =>
+            {
+                None
+            }
             Ok(Step::Torn) => Some(Err(segment.damage("it ends within a frame"))),
             Ok(Step::Bad(reason)) => Some(Err(segment.damage(reason))),
             Err(error) => Some(Err(error)),
@@ -170,7 +185,11 @@ impl Scan {
 
     /// Enters the next segment, which must begin where the one before it ends.
     fn enter(&mut self) -> Option<Result<Entry, JournalError>> {
-        let (first, path) = self.rest.next()?;
+        let Some((first, path)) = self.rest.next() else {
+            let ended = self.segment.take()?;
+            let missing = ended.next_number() <= self.through;
+            return missing.then(|| Err(ended.damage("it ends before the journal does")));
+        };
         let before = self.segment.as_ref().map_or(first, SegmentReader::next_number);
         if let Some(segment) = self.segment.as_ref().filter(|_| before < first) {
             return Some(Err(segment.damage(format!("it ends before frame {}", first - 1))));

@@ -14,6 +14,7 @@ pub use repair::Mended;
 
 use crate::directory::Ids;
 use crate::fs::{Disk, FileSystem, Lock, OpenFile, as_u64};
+use crate::reader::Scan;
 use crate::recovery::Tail;
 use crate::segment::{SegmentReader, encode_header, file_name};
 use crate::{Heading, JournalError, MAX_PAYLOAD, Recovery, Settings, directory};
@@ -368,6 +369,14 @@ impl Journal {
                 bytes: segment.bytes,
             }
         })
+    }
+
+    /// Goes over everything that was appended, oldest first.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn scan(&self) -> Result<Scan, JournalError> {
+        Scan::through(Arc::clone(&self.fs), &self.dir, self.last_frame)
     }
 
     fn usable(&self) -> Result<(), JournalError> {

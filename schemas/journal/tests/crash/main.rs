@@ -4,4 +4,5 @@
 
 mod history;
 mod model;
+mod retreat;
 mod sweep;
