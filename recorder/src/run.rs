@@ -18,7 +18,7 @@ use crate::ingest::{self, BindError, Bound, Ingest};
 use crate::load;
 use crate::log::{Log, StartError};
 use crate::log_lines::{Dropped, LogLines};
-use crate::manifest::ManifestError;
+use crate::manifest::{self, ManifestError};
 use crate::publish::{Publication, PublishError, Publisher};
 use schemas::exit::{Exit, Failure};
 
@@ -83,6 +83,19 @@ fn open_log(data: &DataDir, publisher: &Publisher) -> Result<Log, Failure> {
             data.path().join(crate::log::DIRECTORY).display(),
             found.last_frame,
             marks.log_through()
+        );
+        return Err(Failure::new(Exit::Io, message));
+    }
+    if !found.damaged && found.first_frame > marks.log_through() + 1 {
+        log.stop();
+        let message = format!(
+            "the log in {} begins with frame {}, but the manifest knows of frames up to {} only: its \
+             newest versions are missing. The parts that they named are still there: bring {} back \
+             from a copy, or have `recorder recover -c FILE` make it again from the parts",
+            data.path().join(crate::log::DIRECTORY).display(),
+            found.first_frame,
+            marks.log_through(),
+            data.path().join(manifest::DIRECTORY).display()
         );
         return Err(Failure::new(Exit::Io, message));
     }

@@ -119,3 +119,96 @@ fn a_damaged_a_renamed_and_a_missing_version_are_told() {
     fs::remove_file(path(2)).unwrap();
     assert!(open(data.path()).unwrap_err().to_string().contains("00002.json is missing"));
 }
+
+/// As many versions as make two checkpoints, and a few more.
+fn long_history() -> (tempfile::TempDir, Manifest) {
+    let (data, mut manifest) = empty();
+    manifest.set_checkpoints_every(3);
+    for version in 1..=8 {
+        let add = vec![part(&format!("part-{version}"))];
+        manifest.commit(Delta { add, log_through: version, ..Delta::default() }).unwrap();
+        manifest.checkpoint_if_due();
+    }
+    (data, manifest)
+}
+
+fn names(data: &Path) -> Vec<String> {
+    let entries = fs::read_dir(data.join(DIRECTORY)).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_older_than_the_last_checkpoint_but_one_is_deleted() {
+    let (data, manifest) = long_history();
+    let expected = [
+        checkpoint_file(3),
+        delta_file(4),
+        delta_file(5),
+        checkpoint_file(6),
+        delta_file(6),
+        delta_file(7),
+        delta_file(8),
+    ];
+    assert_eq!(names(data.path()), expected);
+    assert_eq!(open(data.path()).unwrap().tables, manifest.tables);
+}
+
+#[test]
+fn a_damaged_checkpoint_falls_back_to_the_one_before_and_one_is_written_soon() {
+    let (data, manifest) = long_history();
+    let checkpoint = data.path().join(DIRECTORY).join(checkpoint_file(6));
+    fs::write(&checkpoint, "{").unwrap();
+    let found = open(data.path()).unwrap();
+    assert_eq!(found.tables, manifest.tables);
+    assert_eq!(found.checkpoints, [3]);
+    // The one before is all that is left to build on.
+    fs::write(data.path().join(DIRECTORY).join(checkpoint_file(3)), "{").unwrap();
+    let told = open(data.path()).unwrap_err().to_string();
+    assert!(told.contains("00001.json is missing") && told.contains("recorder recover"), "{told}");
+}
+
+#[test]
+fn a_flipped_byte_anywhere_never_changes_the_tables() {
+    let (data, manifest) = long_history();
+    let mut refused = 0;
+    for name in names(data.path()) {
+        let path = data.path().join(DIRECTORY).join(&name);
+        let whole = fs::read(&path).unwrap();
+        // Each is a whole start: every seventh byte of the longer files is enough here, the codec
+        // is tried with every bit.
+        for at in (0..whole.len()).step_by(7) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x20;
+            fs::write(&path, &bytes).unwrap();
+            match open(data.path()) {
+                Ok(found) => assert_eq!(found.tables, manifest.tables, "{name} at {at}"),
+                Err(ManifestError::Damaged { path: told, .. }) => {
+                    assert_eq!(told, path);
+                    refused += 1;
+                }
+                Err(other) => panic!("{name} at {at}: {other}"),
+            }
+        }
+        fs::write(&path, &whole).unwrap();
+    }
+    assert!(refused > 50, "only {refused}");
+}
+
+#[test]
+fn a_file_of_a_newer_format_is_refused() {
+    let (data, _) = long_history();
+    for name in [delta_file(8), checkpoint_file(6)] {
+        let path = data.path().join(DIRECTORY).join(name);
+        let whole = fs::read(&path).unwrap();
+        let mut text = br#"{"format":2"#.to_vec();
+        let check = crc32c::crc32c(&text);
+        text.extend_from_slice(format!(",\"check\":\"{check:08x}\"}}\n").as_bytes());
+        fs::write(&path, &text).unwrap();
+        let refused = open(data.path()).unwrap_err();
+        assert!(matches!(refused, ManifestError::Newer { format: 2, .. }), "{refused}");
+        fs::write(&path, &whole).unwrap();
+    }
+}

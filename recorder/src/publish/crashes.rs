@@ -13,7 +13,7 @@ use journal::{Journal, Settings};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use prost::Message;
-use schemas::manifest::{REPLACED, UNCOMMITTED};
+use schemas::manifest::{Checkpoint, REPLACED, UNCOMMITTED};
 use schemas::table::{Event, Usage};
 use schemas::vocab::SpoolId;
 use schemas::wire::{Frame, FrameKind, Received, Rows};
@@ -309,4 +309,29 @@ fn a_full_disk_is_told_and_publishing_goes_on_when_there_is_room() {
     disk.set_capacity(None);
     work(&mut publisher, &log, &mut done).unwrap();
     assert_whole(&disk, "with room again");
+}
+
+#[test]
+fn a_start_looks_at_no_part_but_those_of_the_newest_version() {
+    let operations_with = |parts: u64| {
+        let disk = empty_disk();
+        let part = |number| Part {
+            table: "usage".into(),
+            path: format!("accounting/usage/date=2026-10-31/log-{number}.parquet"),
+            rows: 1,
+            bytes: 1,
+            min_time_us: 0,
+            max_time_us: 0,
+            sha256: String::new(),
+        };
+        let parts = (0..parts).map(part).collect();
+        let checkpoint = Checkpoint { version: 1, parts, ..Checkpoint::default() };
+        Manifest::begin_with(&files(&disk), &checkpoint).unwrap();
+        let mut manifest = Manifest::open(&files(&disk)).unwrap();
+        manifest.commit(Delta::default()).unwrap();
+        let before = disk.operations().len();
+        open(&disk).unwrap();
+        disk.operations().len() - before
+    };
+    assert_eq!(operations_with(1000), operations_with(1));
 }

@@ -56,6 +56,22 @@ fn a_data_directory_of_a_newer_version() {
 }
 
 #[test]
+fn a_manifest_that_has_lost_its_newest_versions() {
+    let scene = Scene::new();
+    fs::create_dir(scene.data()).unwrap();
+    let (mut journal, _) = journal::Journal::open(
+        &scene.data().join("log"),
+        journal::Settings::new(schemas::vocab::SpoolId(1)),
+    )
+    .unwrap();
+    journal.append(schemas::wire::FrameKind::Rows, bytes::Bytes::new()).unwrap();
+    journal.seal().unwrap();
+    journal.remove_through(1).unwrap();
+    drop(journal);
+    refused(&scene.run("run"), 74, "its newest versions are missing");
+}
+
+#[test]
 fn a_data_directory_that_is_a_file() {
     let scene = Scene::new();
     fs::write(scene.data(), "").unwrap();
