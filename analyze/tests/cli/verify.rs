@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use schemas::manifest::{Delta, Part};
+use schemas::manifest::{Delta, Part, delta_file};
 use serde_json::Value;
 
 use crate::support::Data;
@@ -398,4 +398,19 @@ fn many_faults_are_counted_and_not_all_listed() {
     assert_eq!(run.code, 1);
     assert!(run.stdout.contains("FAULT  seq       50 faults\n"), "{}", run.stdout);
     assert!(run.stdout.contains("and 30 more"), "{}", run.stdout);
+}
+
+#[test]
+fn a_manifest_made_again_from_the_parts_has_no_fault() {
+    for lost in [false, true] {
+        let data = Data::with(&Account::whole());
+        data.add_capture();
+        if lost {
+            fs::remove_file(data.path().join("manifest").join(delta_file(1))).unwrap();
+        }
+        let config = data.path().join("recorder.toml");
+        fs::write(&config, format!("data = {:?}\n", data.path())).unwrap();
+        recorder::recover::recover(&config).unwrap();
+        assert_eq!(faults(&data), Vec::<String>::new(), "lost: {lost}");
+    }
 }
