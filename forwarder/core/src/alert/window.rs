@@ -13,7 +13,7 @@ const MIN_STEP: Duration = Duration::from_secs(1);
 
 /// How much older than the interval a sample may be that stands at its beginning: looks come a
 /// little late each, and without this an interval of few steps would lose a whole one.
-const LATE: Duration = Duration::from_millis(50);
+pub(super) const LATE: Duration = Duration::from_millis(50);
 
 /// Samples that reach back one interval and a step.
 #[derive(Debug)]
