@@ -44,6 +44,8 @@ pub struct LiveSession {
     pub ts_start: Timestamp,
     /// Whether the target's connection stands.
     pub connected: bool,
+    /// How many run under this number: 1, or those that share a slot of a full table.
+    pub sessions: u64,
     /// The totals so far.
     pub traffic: PerDirection<Traffic>,
 }
@@ -129,6 +131,15 @@ impl<'a> SlotView<'a> {
     /// Whether many sessions share it.
     pub(super) fn is_shared(&self) -> bool {
         self.has(IS_SHARED)
+    }
+
+    /// How many sessions run in it.
+    fn sharing(&self) -> u64 {
+        if !self.is_shared() {
+            return 1;
+        }
+        let running = self.get(slot::RUNNING);
+        if running == slot::SHUT { 0 } else { running }
     }
 
     /// Whether it is the slot that sessions with such an opening share.
@@ -322,6 +333,7 @@ impl<'a> SlotView<'a> {
             target: self.has(HAS_TARGET).then(|| TargetAddr::new(at(slot::TARGET_IP, 48))),
             ts_start: self.ts_start(),
             connected: self.has(CONNECTED),
+            sessions: self.sharing(),
             traffic: self.traffic(),
         }
     }

@@ -134,7 +134,7 @@ impl CounterTable {
     }
 
     /// The sessions that run now, in the order of their slots. Totals are read while they change:
-    /// each is right, they need not be of one instant.
+    /// each is right, they need not be of one instant. A shared slot that nobody is in is none.
     pub fn live(&self) -> impl Iterator<Item = LiveSession> {
         let words = self.words();
         self.used_slots().filter_map(move |slot| {
@@ -142,7 +142,8 @@ impl CounterTable {
             let session = is_open().then(|| SlotView::new(words, slot).live())?;
             // It may have ended, and another begun, while it was read.
             let number = SlotView::new(words, slot).number();
-            (is_open() && number == session.number).then_some(session)
+            let runs = is_open() && number == session.number && session.sessions > 0;
+            runs.then_some(session)
         })
     }
 

@@ -87,6 +87,6 @@ impl Inside {
         if changed {
             tracing::info!("{}", if draining { "draining" } else { "taking clients in again" });
         }
-        Draining { draining, current: self.account.live().count() as u64 }
+        Draining { draining, current: self.account.live().map(|session| session.sessions).sum() }
     }
 }

@@ -321,6 +321,7 @@ pub(super) mod tests {
             target: None,
             ts_start: Timestamp(1_000_000),
             connected: false,
+            sessions: 1,
             traffic: PerDirection { up: traffic(number), down: traffic(10 * number) },
         }
     }

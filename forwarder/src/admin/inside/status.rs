@@ -176,8 +176,8 @@ struct Live {
 }
 
 impl Live {
-    fn add(&mut self, bytes: PerDirection<u64>) {
-        self.sessions += 1;
+    fn add(&mut self, sessions: u64, bytes: PerDirection<u64>) {
+        self.sessions += sessions;
         self.bytes += bytes;
     }
 }
@@ -195,9 +195,9 @@ impl Running {
         let mut running = Self::default();
         for session in sessions {
             let bytes = session.traffic.map(|traffic| traffic.bytes);
-            running.all += 1;
-            running.by_service.entry(session.service).or_default().add(bytes);
-            running.by_rule.entry(session.rule).or_default().add(bytes);
+            running.all += session.sessions;
+            running.by_service.entry(session.service).or_default().add(session.sessions, bytes);
+            running.by_rule.entry(session.rule).or_default().add(session.sessions, bytes);
         }
         running
     }
