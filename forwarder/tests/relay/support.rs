@@ -13,7 +13,7 @@ use forwarder::clock::Clock;
 use forwarder::health::Registry;
 use forwarder::names::Names;
 use forwarder::relay::{Bindings, Controls, Rejudged, Relay, Selection, Tuning};
-use forwarder_core::config::{Config, Environment, Host, Target};
+use forwarder_core::config::{Config, Environment, Host, Target, WhenFull};
 use journal::Entry;
 use schemas::table::{Event, Session};
 use schemas::vocab::{EndReason, Timestamp, Transport};
@@ -66,6 +66,14 @@ impl Scene {
     /// The same with room for so many sessions.
     pub(crate) fn start_with_table(services_and_rules: &str, table: usize) -> Self {
         Self::start_with(services_and_rules, Setup { table, ..Setup::default() })
+    }
+
+    /// With room for so many sessions, and none beyond.
+    pub(crate) fn start_refusing_beyond(services_and_rules: &str, table: usize) -> Self {
+        let setup = Setup { table, ..Setup::default() };
+        Self::start_changed(services_and_rules, setup, |config| {
+            config.recorder.when_full = WhenFull::RefuseNew;
+        })
     }
 
     /// The same, set up in another way.

@@ -341,7 +341,7 @@ fn a_refused_client_is_reset_and_gets_no_session() {
 fn a_full_table_refuses_and_says_so() {
     let target = tcp_target();
     let text = one_service(Tcp, &[target.local_addr().unwrap()]);
-    let scene = Scene::start_with_table(&text, 64);
+    let scene = Scene::start_refusing_beyond(&text, 64);
     let held: Vec<_> = (0..64)
         .map(|_| {
             let mut client = tcp_client(scene.address(0));

@@ -284,7 +284,7 @@ fn a_client_of_an_ipv6_wildcard_listener_is_answered_from_the_address_it_spoke_t
 fn a_full_table_drops_new_clients_datagrams_and_keeps_the_old_sessions() {
     let target = udp_socket(ANY);
     let text = one_service(Udp, &[target.local_addr().unwrap()]);
-    let scene = Scene::start_with_table(&text, 64);
+    let scene = Scene::start_refusing_beyond(&text, 64);
     let mut buffer = [0; 64];
     let clients: Vec<_> = (0..64)
         .map(|_| {
