@@ -289,7 +289,11 @@ fn explain(question: &str, error: &duckdb::Error) -> Failure {
     let cause = error.to_string();
     let text = format!("cannot {question}: {cause}");
     let of_a_file = cause.contains(".parquet");
-    if cause.contains("disabled by configuration") {
+    // A path that leads to nothing is taken for a directory to look into.
+    let is_gone = cause.contains("/accounting/") && cause.contains(".parquet/**/");
+    if is_gone {
+        Failure::Moved(text)
+    } else if cause.contains("disabled by configuration") {
         // Only a statement of the reader's own asks for more than the parts.
         Failure::Usage(format!("sql reads the tables and no other file: {cause}"))
     } else if of_a_file && (cause.contains("No files found") || cause.contains("Cannot open file"))
