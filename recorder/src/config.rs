@@ -12,17 +12,24 @@ use schemas::config::{
 };
 use schemas::vocab::NodeName;
 
+use crate::compact::Rhythm;
 use crate::data_dir;
+use crate::retain::Keep;
 
 /// Where the configuration is looked for.
 pub const DEFAULT_FILE: &str = "/etc/weir/recorder.toml";
 
 /// Every key this version knows, as `docs/recorder.md` must describe it.
-pub const KEYS: [&str; 7] = [
+pub const KEYS: [&str; 12] = [
     "data",
     "listen",
     "allow",
     "accounting.publish_every",
+    "accounting.compact",
+    "accounting.keep.sessions",
+    "accounting.keep.usage",
+    "accounting.keep.denied",
+    "accounting.keep.events",
     "admin.socket",
     "capture.rotate.size",
     "capture.rotate.every",
@@ -32,10 +39,13 @@ pub const KEYS: [&str; 7] = [
 const MAX_SOCKET_PATH: usize = 107;
 const PUBLISH_EVERY: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(3600);
+const KEEP: RangeInclusive<Duration> =
+    Duration::from_secs(86_400)..=Duration::from_secs(1000 * 86_400);
 const ROTATE_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 const ROTATE_SIZE: RangeInclusive<u64> = (64 << 10)..=(1 << 40);
 
 const LISTEN_HELP: &str = r#"write listen = ["unix:/run/weir/recorder.sock"]"#;
+const COMPACT_HELP: &str = r#"write "hourly", "daily" or "off""#;
 const ALLOW_HELP: &str =
     r#"write allow = ["edge-1"] or allow = [{ node = "edge-1", uid = "weir-forwarder" }]"#;
 
@@ -50,6 +60,10 @@ pub struct Config {
     pub allow: Vec<Allow>,
     /// How often what was received becomes Parquet.
     pub publish_every: Duration,
+    /// How often parts are merged into larger ones; `None`: never.
+    pub compact: Option<Rhythm>,
+    /// How long rows are kept.
+    pub keep: Keep,
     /// The admin socket.
     pub admin_socket: PathBuf,
     /// When a capture file gives way to a new one.
@@ -81,6 +95,8 @@ impl Default for Config {
             listen: vec!["/run/weir/recorder.sock".into()],
             allow: Vec::new(),
             publish_every: Duration::from_secs(10),
+            compact: Some(Rhythm::Hourly),
+            keep: Keep::default(),
             admin_socket: "/run/weir/recorder-admin.sock".into(),
             rotate: Rotate { size_bytes: 1 << 30, every: Duration::from_secs(15 * 60) },
         }
@@ -145,7 +161,27 @@ impl Config {
             let every = duration_within(&value, &PUBLISH_EVERY, findings);
             self.publish_every = every.unwrap_or(self.publish_every);
         }
-        section.later(&["compact", "keep"]);
+        if let Some(value) = section.get("compact") {
+            let compact = value.read(COMPACT_HELP, rhythm, findings);
+            self.compact = compact.unwrap_or(self.compact);
+        }
+        if let Some(section) = section.section("keep", findings) {
+            self.read_keep(section, findings);
+        }
+        section.finish(findings);
+    }
+
+    fn read_keep(&mut self, mut section: Section<'_>, findings: &mut Findings<'_>) {
+        let Keep { sessions, usage, denied, events } = &mut self.keep;
+        for (name, keep) in
+            [("sessions", sessions), ("usage", usage), ("denied", denied), ("events", events)]
+        {
+            *keep = match section.get(name) {
+                None => *keep,
+                Some(value) if value.as_str() == Some("forever") => Keep::FOREVER,
+                Some(value) => duration_within(&value, &KEEP, findings).unwrap_or(*keep),
+            };
+        }
         section.finish(findings);
     }
 
@@ -196,10 +232,29 @@ impl fmt::Display for Config {
             }
         }
         writeln!(f, "accounting published every {}", show_duration(self.publish_every))?;
+        let compacted = match self.compact {
+            Some(Rhythm::Hourly) => "compacted after each hour and each day",
+            Some(Rhythm::Daily) => "compacted after each day",
+            None => "never compacted",
+        };
+        writeln!(f, "           {compacted}")?;
+        let Keep { sessions, usage, denied, events } = self.keep;
+        writeln!(
+            f,
+            "           kept: sessions {}, usage and slots {}, denied {}, events {}",
+            show_keep(sessions),
+            show_keep(usage),
+            show_keep(denied),
+            show_keep(events)
+        )?;
         let (size, every) = (show_size(self.rotate.size_bytes), show_duration(self.rotate.every));
         writeln!(f, "capture    a new file at {size} and every {every}")?;
         writeln!(f, "admin      {}", self.admin_socket.display())
     }
+}
+
+fn show_keep(keep: Duration) -> String {
+    if keep == Keep::FOREVER { "forever".to_owned() } else { show_duration(keep) }
 }
 
 fn path(value: &Value<'_>, findings: &mut Findings<'_>) -> Option<PathBuf> {
@@ -253,6 +308,15 @@ fn listener(text: &str) -> Result<PathBuf, Refusal> {
     match text.strip_prefix("unix:") {
         Some(path) if !path.is_empty() && !path.contains('\0') => Ok(path.into()),
         _ => Err(Refusal::new(format!("{text:?} is not an address to listen on"), LISTEN_HELP)),
+    }
+}
+
+fn rhythm(text: &str) -> Result<Option<Rhythm>, Refusal> {
+    match text {
+        "hourly" => Ok(Some(Rhythm::Hourly)),
+        "daily" => Ok(Some(Rhythm::Daily)),
+        "off" => Ok(None),
+        _ => Err(Refusal::new(format!("{text:?} is no rhythm of compaction"), COMPACT_HELP)),
     }
 }
 
@@ -357,6 +421,8 @@ listen = ["unix:/run/a.sock", "unix:/run/b.sock"]
 allow = ["edge-1", { node = "edge-2", uid = 1001 }, { node = "edge-3", uid = "root" }]
 [accounting]
 publish_every = "2s"
+compact = "daily"
+keep = { sessions = "30d", usage = "800d", denied = "1d", events = "forever" }
 [admin]
 socket = "/run/admin.sock"
 [capture]
@@ -384,6 +450,8 @@ rotate = { size = "10 MiB", every = "1m" }
             "listen" => "[\"unix:/y\"]",
             "allow" => "[]",
             "capture.rotate.size" => "\"1 MiB\"",
+            "accounting.compact" => "\"off\"",
+            key if key.starts_with("accounting.keep.") => "\"30d\"",
             _ => "\"1m\"",
         };
         let lines = KEYS.map(|key| format!("{key} = {}\n", value(key)));
@@ -402,8 +470,8 @@ dta = "x"
 cert = "x"
 [accounting]
 publish_every = "1ms"
-compact = "hourly"
-keep = { sessions = "400d" }
+compact = "weekly"
+keep = { sessions = "4h", captures = "400d" }
 [admin]
 socket = "/run/a.sock"
 metrics = "127.0.0.1:9411"

@@ -6,6 +6,8 @@
 //!   weir.json     the format ([`schemas::manifest::Format`])
 //!   manifest/     which parts make up the tables
 //!   accounting/   the parts: <table>/date=YYYY-MM-DD/log-<first frame of the segment>.parquet
+//!   replaced/     parts that left the tables less than an hour ago, under the same paths
+//!   upkeep.json   what compaction and retention know over restarts
 //!   captures/     pcapng files
 //!   log/          the write-ahead log
 //! ```

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod capture;
 pub mod cli;
+pub mod compact;
 pub mod config;
 pub mod data_dir;
 pub mod files;
@@ -15,4 +16,6 @@ pub mod log_lines;
 pub mod manifest;
 pub mod publish;
 pub mod recover;
+pub mod retain;
 pub mod run;
+pub mod upkeep;

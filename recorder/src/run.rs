@@ -19,7 +19,8 @@ use crate::load;
 use crate::log::{Log, StartError};
 use crate::log_lines::{Dropped, LogLines};
 use crate::manifest::{self, ManifestError};
-use crate::publish::{Publication, PublishError, Publisher};
+use crate::publish::{Publication, PublicationHandle, PublishError, Publisher};
+use crate::upkeep::{self, Upkeep};
 use schemas::exit::{Exit, Failure};
 
 /// Most time that an ending recorder takes to publish; the rest stays in the log.
@@ -115,6 +116,7 @@ async fn serve(
     let (admin, listeners) = bind(config, data.group())?;
     let capture = start_capture(config, log).await?;
     let publication = Publication::start(publisher, log.handle(), config.publish_every);
+    let upkeep = start_upkeep(config, &publication.handle(), log)?;
     let settings = ingest::Settings::new(config.allow.clone());
     let ingest = Ingest::start(listeners, settings, log.handle(), capture.handle());
     let state = State {
@@ -122,6 +124,7 @@ async fn serve(
         data: data.path().to_owned(),
         started,
         publication: publication.handle(),
+        upkeep: upkeep.handle(),
         log: log.handle(),
         ingest: ingest.watcher(),
         captures: capture.handle(),
@@ -136,7 +139,7 @@ async fn serve(
     // Everything received is durable at any moment, so the second signal may cut the rest off.
     // Neither branch is used again afterwards.
     tokio::select! {
-        () = stop(admin, ingest, capture, publication) => tracing::info!("stopped"),
+        () = stop(admin, ingest, capture, upkeep, publication) => tracing::info!("stopped"),
         () = signals.end() => tracing::warn!("ended at once: the log keeps what is not published"),
     }
     Ok(())
@@ -154,11 +157,15 @@ async fn stop(
     admin: JoinHandle<()>,
     ingest: Ingest,
     capture: CaptureWriter,
+    upkeep: Upkeep,
     publication: Publication,
 ) {
     ingest.stop().await;
     if spawn_blocking(move || capture.stop()).await.is_err() {
         tracing::error!("the capture could not be stopped");
+    }
+    if spawn_blocking(move || upkeep.stop()).await.is_err() {
+        tracing::error!("compaction could not be stopped");
     }
     if tokio::time::timeout(PUBLISH_WITHIN, publication.stop()).await.is_err() {
         let seconds = PUBLISH_WITHIN.as_secs();
@@ -211,6 +218,18 @@ async fn start_capture(config: &Config, log: &Log) -> Result<CaptureWriter, Fail
     let settings = capture::Settings { data: config.data.clone(), rotate: config.rotate, readers };
     CaptureWriter::start(settings, recovered, log.handle()).map_err(|error| {
         Failure::of_kind(error.kind(), format!("cannot start the capture: {error}"))
+    })
+}
+
+fn start_upkeep(
+    config: &Config,
+    publication: &PublicationHandle,
+    log: &Log,
+) -> Result<Upkeep, Failure> {
+    let settings =
+        upkeep::Settings { compact: config.compact, keep: config.keep, room: upkeep::room_on_disk };
+    Upkeep::start(publication.publisher(), settings, log.handle()).map_err(|error| {
+        Failure::of_kind(error.kind(), format!("cannot start compaction: {error}"))
     })
 }
 

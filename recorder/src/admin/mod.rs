@@ -21,6 +21,7 @@ pub use server::{Server, State};
 pub use show::show;
 
 use crate::publish::PublishStatus;
+use crate::upkeep::UpkeepStatus;
 
 /// Longest request, in bytes.
 pub const MAX_REQUEST_BYTES: usize = 4096;
@@ -80,6 +81,9 @@ pub struct Status {
     pub data: String,
     /// What was published, and the tables.
     pub publish: PublishStatus,
+    /// Compaction and retention.
+    #[serde(default)]
+    pub upkeep: UpkeepStatus,
     /// The write-ahead log.
     pub log: LogStatus,
     /// Who is connected.

@@ -21,6 +21,7 @@ use crate::ingest::{Bound, Watcher};
 use crate::log::LogHandle;
 use crate::log_lines::Dropped;
 use crate::publish::PublicationHandle;
+use crate::upkeep::UpkeepHandle;
 use schemas::exit::Exit;
 
 /// Connections served at once; more are closed.
@@ -41,6 +42,8 @@ pub struct State {
     pub started: Instant,
     /// Publishing.
     pub publication: PublicationHandle,
+    /// Compaction and retention.
+    pub upkeep: UpkeepHandle,
     /// The log.
     pub log: LogHandle,
     /// Receiving.
@@ -183,6 +186,7 @@ impl State {
             config_file: self.config_file.display().to_string(),
             data: self.data.display().to_string(),
             publish,
+            upkeep: self.upkeep.status(),
             log,
             connections: self.connections(),
             received: self.received(),

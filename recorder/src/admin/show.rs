@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::{Answer, Status};
+use crate::upkeep::UpkeepStatus;
 
 /// The answer as text for people; `json`: the answer's content as one JSON object.
 pub fn show(answer: &Answer, json: bool) -> String {
@@ -43,6 +44,7 @@ impl fmt::Display for StatusText<'_> {
         if s.publish.undecodable > 0 {
             writeln!(f, "TROUBLE        {} frames could not be read", s.publish.undecodable)?;
         }
+        upkeep(f, &s.upkeep)?;
         let r = s.received;
         writeln!(
             f,
@@ -82,6 +84,38 @@ fn last_published(status: &Status) -> String {
         Some(Ok(time)) => format!("{time:.0}"),
         _ => "nothing since the start".to_owned(),
     }
+}
+
+fn upkeep(f: &mut fmt::Formatter<'_>, u: &UpkeepStatus) -> fmt::Result {
+    let last = u.compaction_last_us.map(Timestamp::from_microsecond);
+    match last {
+        Some(Ok(last)) => {
+            let (parts, made, rows) = (u.merged_parts, u.made_parts, grouped(u.merged_rows));
+            writeln!(f, "compacted      {last:.0}; {parts} parts became {made}, {rows} rows")?;
+        }
+        _ => writeln!(f, "compacted      nothing since the start")?,
+    }
+    if u.retired_rows > 0 {
+        let (rows, parts) = (grouped(u.retired_rows), u.retired_parts);
+        writeln!(f, "retention      {rows} rows in {parts} parts were past their age")?;
+    }
+    if u.replaced_files > 0 {
+        let (files, bytes) = (u.replaced_files, size(u.replaced_bytes));
+        writeln!(f, "replaced       {files} files, {bytes}, to be deleted within an hour")?;
+    }
+    if let Some(error) = &u.compaction_error {
+        writeln!(f, "TROUBLE        {error} (failed {} times)", u.compaction_failures)?;
+    }
+    if u.left_alone > 0 {
+        writeln!(f, "TROUBLE        {} parts cannot be compacted; see the log", u.left_alone)?;
+    }
+    if u.retention_paused {
+        writeln!(f, "TROUBLE        retention pauses: the clock is not believed")?;
+    }
+    if u.retention_failures > 0 {
+        writeln!(f, "TROUBLE        {} removals of old rows failed", u.retention_failures)?;
+    }
+    Ok(())
 }
 
 fn connections(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
@@ -185,6 +219,22 @@ mod tests {
                 undecodable: 1,
                 tables: [("usage".to_owned(), usage)].into(),
             },
+            upkeep: UpkeepStatus {
+                compaction_last_us: Some(1_793_491_199_000_000),
+                compactions: 9,
+                merged_parts: 720,
+                made_parts: 9,
+                merged_rows: 1_234_567,
+                compaction_failures: 2,
+                compaction_error: Some("cannot write y: input/output error".into()),
+                left_alone: 1,
+                retired_parts: 3,
+                retired_rows: 45_000,
+                retention_failures: 1,
+                retention_paused: true,
+                replaced_files: 720,
+                replaced_bytes: 98_765_432,
+            },
             log: LogStatus { unpublished_frames: 5, bytes: 1_500 },
             connections: vec![
                 connection("accounting", Some("00000000000000ff")),
@@ -209,6 +259,7 @@ mod tests {
     fn a_quiet_recorder_reads_well() {
         let quiet = Status {
             publish: PublishStatus::default(),
+            upkeep: UpkeepStatus::default(),
             connections: Vec::new(),
             capture: CaptureStatus::default(),
             log_lines_dropped: 0,

@@ -21,7 +21,8 @@ use sha2::{Digest, Sha256};
 pub(crate) const SCHEMA: &str = "weir.schema";
 /// In the footer: the first and the last frame of the log that the part was made from.
 pub(crate) const SEGMENT: &str = "weir.segment";
-/// In the footer of a part that took the place of others: their file names.
+/// In the footer of a compacted part: the file names of the parts that it and its sisters were made
+/// from, all of the same directory, with a space between them. [`SEGMENT`] spans theirs.
 pub(crate) const REPLACES: &str = "weir.replaces";
 /// In the footer: how far spools and boots were in the tables with the segment, as JSON. With it the
 /// manifest can be made again.

@@ -16,7 +16,7 @@
 //!
 //! At start, step 3 is finished for the newest version; it was done for every older one. A segment
 //! whose frames the manifest has is only removed. What an end before step 2 left behind is
-//! overwritten or collected later, by [`orphans`].
+//! overwritten or collected later, by `orphans`.
 
 mod collect;
 pub(crate) mod format;

@@ -25,7 +25,7 @@ const PART: &str = ".parquet";
 pub struct OrphansFound {
     /// Uncommitted parts that were removed.
     pub removed: usize,
-    /// Parts that were moved to [`DIRECTORY`].
+    /// Parts that were moved to `orphans/`.
     pub moved: usize,
 }
 

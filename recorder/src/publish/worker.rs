@@ -79,6 +79,7 @@ pub struct Publication {
 /// Asks for a flush, and sees how publishing is doing. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PublicationHandle {
+    publisher: Arc<Mutex<Publisher>>,
     requests: mpsc::Sender<Request>,
     status: Arc<Mutex<PublishStatus>>,
 }
@@ -94,10 +95,14 @@ impl Publication {
     pub fn start(publisher: Publisher, log: LogHandle, every: Duration) -> Self {
         let (requests, inbox) = mpsc::channel(QUEUE);
         let status = Arc::new(Mutex::new(PublishStatus::default()));
-        let handle = PublicationHandle { requests, status: Arc::clone(&status) };
-        let worker =
-            Worker { publisher: Arc::new(Mutex::new(publisher)), log, status, trouble: None };
-        worker.show();
+        let publisher = Arc::new(Mutex::new(publisher));
+        let handle = PublicationHandle {
+            publisher: Arc::clone(&publisher),
+            requests,
+            status: Arc::clone(&status),
+        };
+        show(&publisher, &status);
+        let worker = Worker { publisher, log, status, trouble: None };
         let task = tokio::spawn(worker.run(inbox, every));
         Self { handle, task }
     }
@@ -130,6 +135,12 @@ impl PublicationHandle {
     /// How publishing is doing.
     pub fn status(&self) -> PublishStatus {
         lock(&self.status).clone()
+    }
+
+    /// The publisher, for whoever changes the tables beside us. While it is locked nothing is
+    /// published.
+    pub fn publisher(&self) -> Arc<Mutex<Publisher>> {
+        Arc::clone(&self.publisher)
     }
 }
 
@@ -180,7 +191,9 @@ impl Worker {
         let mut sum = Published::default();
         let result = self.publish_sealed(&mut sum).await;
         self.count(sum, result.as_ref().err());
-        self.show();
+        // Somebody else may be at a commit: on this thread forwarders are acknowledged.
+        let (publisher, status) = (Arc::clone(&self.publisher), Arc::clone(&self.status));
+        drop(spawn_blocking(move || show(&publisher, &status)).await);
         result.map(|()| sum)
     }
 
@@ -220,16 +233,15 @@ impl Worker {
             Some(pause) => (pause * 2).min(LONGEST_PAUSE),
         });
     }
+}
 
-    fn show(&self) {
-        // Never held for long: publishing is between two segments.
-        let publisher = lock(&self.publisher);
-        let manifest = publisher.manifest();
-        let mut status = lock(&self.status);
-        status.manifest_version = manifest.version();
-        status.log_through = manifest.marks().log_through();
-        status.tables.clone_from(manifest.totals());
-    }
+fn show(publisher: &Mutex<Publisher>, status: &Mutex<PublishStatus>) {
+    let publisher = lock(publisher);
+    let manifest = publisher.manifest();
+    let mut status = lock(status);
+    status.manifest_version = manifest.version();
+    status.log_through = manifest.marks().log_through();
+    status.tables.clone_from(manifest.totals());
 }
 
 fn publish(

@@ -1,7 +1,7 @@
 //! `recorder recover`: the manifest made again from the parts.
 //!
 //! Every part is read from its first to its last byte. Those that make up the tables
-//! ([`choose`]) are written to a checkpoint above every version there was; that one file is the
+//! (`choose`) are written to a checkpoint above every version there was; that one file is the
 //! commit, so that a recovery cut off anywhere is simply done again. Nothing is deleted: what is not
 //! part of the tables is moved to `replaced/` or `orphans/`, the old manifest to a directory beside
 //! the new one.

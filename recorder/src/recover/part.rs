@@ -23,6 +23,35 @@ pub(crate) struct PartMarks {
     pub(crate) boots: Vec<BootMark>,
 }
 
+impl PartMarks {
+    /// Takes over what another part says: of each spool and boot what is furthest stands.
+    pub(crate) fn join(&mut self, other: Self) {
+        for mark in other.spools {
+            match self.spools.iter_mut().find(|known| known.spool_id == mark.spool_id) {
+                Some(known) if known.last_frame < mark.last_frame => *known = mark,
+                Some(_) => {}
+                None => self.spools.push(mark),
+            }
+        }
+        for mark in other.boots {
+            let is_it =
+                |known: &&mut BootMark| (&known.node, &known.boot) == (&mark.node, &mark.boot);
+            match self.boots.iter_mut().find(is_it) {
+                Some(known) => {
+                    known.last_seq = known.last_seq.max(mark.last_seq);
+                    if mark.elsewhere.len() > known.elsewhere.len() {
+                        known.elsewhere = mark.elsewhere;
+                    }
+                    if known.end.is_none() {
+                        known.end = mark.end;
+                    }
+                }
+                None => self.boots.push(mark),
+            }
+        }
+    }
+}
+
 /// What a whole part says.
 #[derive(Debug)]
 pub(super) struct Examined {

@@ -52,7 +52,7 @@ impl ColumnType {
 }
 
 /// One column and its meaning.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
     /// The name in Parquet, SQL, CSV and JSON.
     pub name: &'static str,
@@ -80,7 +80,7 @@ impl Column {
 }
 
 /// One table.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Table {
     /// The name in paths and SQL.
     pub name: &'static str,
