@@ -289,9 +289,7 @@ fn explain(question: &str, error: &duckdb::Error) -> Failure {
     let cause = error.to_string();
     let text = format!("cannot {question}: {cause}");
     let of_a_file = cause.contains(".parquet");
-    // A path that leads to nothing is taken for a directory to look into.
-    let is_gone = cause.contains("/accounting/") && cause.contains(".parquet/**/");
-    if is_gone {
+    if denied(&cause).is_some_and(is_moved_part) {
         Failure::Moved(text)
     } else if cause.contains("disabled by configuration") {
         // Only a statement of the reader's own asks for more than the parts.
@@ -306,6 +304,19 @@ fn explain(question: &str, error: &duckdb::Error) -> Failure {
     } else {
         Failure::Internal(text)
     }
+}
+
+/// The path that DuckDB may not look at.
+fn denied(cause: &str) -> Option<&str> {
+    let (_, path) = cause.split_once("Cannot access file \"")?;
+    Some(path.split_once('"')?.0)
+}
+
+/// Whether a path that we do not allow leads to where a part was or is: parts are allowed by the
+/// paths at which they were found. One that leads to nothing is taken for a directory to look into.
+fn is_moved_part(path: &str) -> bool {
+    let path = path.strip_suffix("/**/*.parquet").unwrap_or(path);
+    path.contains("/accounting/") && path.ends_with(".parquet") && !path.contains('*')
 }
 
 fn contained(question: &str, panic: &(dyn Any + Send)) -> Failure {
@@ -324,6 +335,20 @@ mod tests {
         database.run("limit memory", &format!("SET memory_limit = '{limit}'")).unwrap();
         database.run("lock", &lock(&[], &database._scratch)).unwrap();
         database
+    }
+
+    #[test]
+    fn a_part_that_went_away_is_told_from_a_file_that_is_none_of_ours() {
+        let asks = |path: &str| {
+            let cause = format!(
+                "Permission Error: Cannot access file \"{path}\" - file system operations are disabled by configuration"
+            );
+            denied(&cause).is_some_and(is_moved_part)
+        };
+        assert!(asks("/d/accounting/usage/date=2026-11-24/log-04.parquet/**/*.parquet"));
+        assert!(asks("/d/replaced/accounting/usage/date=2026-11-24/log-04.parquet"));
+        assert!(!asks("/d/accounting/usage/**/*.parquet"));
+        assert!(!asks("/etc/passwd"));
     }
 
     #[test]

@@ -24,15 +24,19 @@ pub mod sql;
 pub mod verify;
 
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use cli::Command;
 use command::Verdict;
 use dataset::Dataset;
 use failure::Failure;
 
-/// How often a command is asked again when the recorder renames parts under it. A commit takes
-/// milliseconds, so a second meeting is rare and a third means the part is really gone.
-const ATTEMPTS: usize = 3;
+/// How often a command is asked when the recorder renames parts under it. Usually a second time is
+/// enough; a recorder that has days to merge renames some of them several times a second.
+const ATTEMPTS: u32 = 20;
+/// How much longer than before is waited before each further time: 10 s in all.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs one command. Every question is asked before the first byte is written, so a command may be
 /// asked again.
@@ -41,9 +45,12 @@ const ATTEMPTS: usize = 3;
 /// Whatever kept it from answering; a damaged part is named.
 pub fn run(command: &Command, data: &Path) -> Result<Verdict, Failure> {
     let mut last = command::run(command, data);
-    for _ in 1..ATTEMPTS {
+    for attempt in 1..ATTEMPTS {
         match last {
-            Err(Failure::Moved(_)) => last = command::run(command, data),
+            Err(Failure::Moved(_)) => {
+                thread::sleep(PAUSE * attempt);
+                last = command::run(command, data);
+            }
             other => return other.map_err(|failure| name_the_damage(failure, data)),
         }
     }
