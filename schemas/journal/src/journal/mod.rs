@@ -48,6 +48,8 @@ pub struct Journal {
     unsynced: VecDeque<Frame>,
     unsynced_bytes: usize,
     poison: Option<String>,
+    /// A segment was deleted, which is not durable yet.
+    removal_unsynced: bool,
 }
 
 /// The last frame that is durable, and where it ends in the newest segment.
@@ -150,6 +152,7 @@ impl Journal {
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
             poison: None,
+            removal_unsynced: false,
         };
         journal.keep_end_of(&bytes);
         journal.all_is_durable();
@@ -269,19 +272,30 @@ impl Journal {
         self.poison.is_some()
     }
 
-    /// Deletes every segment whose last frame is at most `frame`, but never the newest.
+    /// Deletes every segment whose last frame is at most `frame`, but never the newest. Each is gone
+    /// durably before the next goes: a power loss that brought back one in front of a gap would
+    /// look like damage.
     ///
     /// # Errors
     /// A segment could not be deleted; it and those behind it are still there.
     pub fn remove_through(&mut self, frame: u64) -> Result<(), JournalError> {
-        let mut removed = false;
+        self.sync_removal()?;
         while self.segments.get(1).is_some_and(|next| next.first_frame <= frame.saturating_add(1)) {
             let path = &self.segments[0].path;
             self.fs.remove(path).map_err(JournalError::io("remove", path))?;
             self.segments.pop_front();
-            removed = true;
+            self.removal_unsynced = true;
+            self.sync_removal()?;
         }
-        if removed { directory::sync(&*self.fs, &self.dir) } else { Ok(()) }
+        Ok(())
+    }
+
+    fn sync_removal(&mut self) -> Result<(), JournalError> {
+        if self.removal_unsynced {
+            directory::sync(&*self.fs, &self.dir)?;
+            self.removal_unsynced = false;
+        }
+        Ok(())
     }
 
     /// The directory's id: frame numbers mean something only together with it.
