@@ -140,6 +140,10 @@ pub struct BootMark {
     /// such a boot may be incomplete on either side and whole on both together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<SeqRange>,
+    /// Parts with the rows that the recorder made for sessions of a boot that was lost. Should the
+    /// boot turn out to be alive, they leave the tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed: Vec<String>,
 }
 
 /// Some rows of a boot.

@@ -1,13 +1,14 @@
 //! `kill -9`, again and again: no session lost, none twice, and never a byte too much.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
+use std::fs;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::{self, JoinHandle};
 
 use e2e_tests::address;
-use e2e_tests::endpoint::{Plan, Seen, TcpServer, UdpServer, attempt, converse};
+use e2e_tests::endpoint::{Plan, Seen, Target, TcpServer, UdpServer, attempt, connect, converse};
 use e2e_tests::scene::Scene;
 use e2e_tests::wait;
 
@@ -119,6 +120,38 @@ fn check(scene: &Scene, clients: &[(Plan, Seen, bool)]) {
         let known = counted.contains_key(&client) || integer(row, "bytes_down") == 0;
         assert!(known, "a session that no client knows: {row}");
     }
+}
+
+#[test]
+fn a_boot_whose_counter_table_is_gone_is_closed_with_what_the_recorder_knows() {
+    let target = Target::start(address::own());
+    let (mut scene, listen) = scene_with(target.address(), "");
+    let mut client = connect(scene.client(0), listen).expect("it passes");
+    let mut server = target.accept();
+    client.write_all(b"before").expect("it is relayed");
+    server.read_exact(&mut [0; 6]).expect("it arrives");
+    let boot = wait::until("an interval is published", || {
+        scene.flush();
+        let rows = scene.rows(&["sql", "select boot from usage where bytes_up = 6"]);
+        rows.first().map(|row| text(row, "boot").to_owned())
+    });
+    scene.forwarder().kill();
+    for account in fs::read_dir("/dev/shm").expect("it is a directory").flatten() {
+        drop(fs::remove_file(account.path().join(&boot)));
+    }
+    scene.start_forwarder();
+    assert!(scene.stop_forwarder().success());
+    scene.flush();
+
+    let rows = scene.rows(&["sessions"]);
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| (text(row, "end_reason"), integer(row, "quality"), integer(row, "bytes_up")))
+        .collect();
+    assert_eq!(told, [("lost", 3, 6)]);
+    let events = scene.rows(&["sql", "select value from events where kind = 'boot_lost'"]);
+    assert_eq!(events.len(), 1);
+    scene.analyze(&["verify"]).fine();
 }
 
 #[test]

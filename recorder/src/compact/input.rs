@@ -11,8 +11,9 @@ use bytes::Bytes;
 use journal::fs::{Access, OpenFile};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::FileMetaData;
 use parquet::file::reader::{ChunkReader, Length};
-use schemas::manifest::{Part, UNCOMMITTED};
+use schemas::manifest::{BootMark, Part, UNCOMMITTED};
 use sha2::{Digest, Sha256};
 
 use crate::files::Files;
@@ -53,9 +54,9 @@ pub enum InputError {
 
 /// Where an input lies, and what the manifest says of it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a> {
-    pub(super) files: &'a Files,
-    pub(super) part: &'a Part,
+pub(crate) struct Source<'a> {
+    pub(crate) files: &'a Files,
+    pub(crate) part: &'a Part,
 }
 
 /// The frames of the log that parts were made from, first and last.
@@ -69,6 +70,15 @@ pub(super) struct Footer {
 }
 
 impl Footer {
+    fn of(footer: &FileMetaData) -> Self {
+        let value = |key: &str| {
+            let mut pairs = footer.key_value_metadata().into_iter().flatten();
+            pairs.find(|pair| pair.key == key).and_then(|pair| pair.value.as_deref())
+        };
+        let marks = value(format::MARKS).and_then(|text| serde_json::from_str(text).ok());
+        Self { frames: value(format::SEGMENT).and_then(frames), marks: marks.unwrap_or_default() }
+    }
+
     /// Takes over what the footer of a part says that becomes one with this.
     pub(super) fn join(&mut self, other: Self) {
         let both = self.frames.into_iter().chain(other.frames);
@@ -94,7 +104,8 @@ impl Source<'_> {
         }
     }
 
-    fn damaged(&self, reason: impl ToString) -> InputError {
+    /// The part is not what it should be.
+    pub(crate) fn damaged(&self, reason: impl ToString) -> InputError {
         InputError::Damaged { path: self.path(), reason: reason.to_string() }
     }
 
@@ -143,19 +154,18 @@ impl Source<'_> {
                 return Err(InputError::Newer { path: self.path(), what });
             }
         }
-        let value = |key: &str| {
-            let mut pairs = footer.key_value_metadata().into_iter().flatten();
-            pairs.find(|pair| pair.key == key).and_then(|pair| pair.value.as_deref())
-        };
-        let marks = value(format::MARKS).and_then(|text| serde_json::from_str(text).ok());
-        Ok(Footer {
-            frames: value(format::SEGMENT).and_then(frames),
-            marks: marks.unwrap_or_default(),
-        })
+        Ok(Footer::of(footer))
+    }
+
+    /// Whether it has rows of a boot, as far as its footer tells.
+    pub(crate) fn may_have(&self, node: &str, boot: &str) -> Result<bool, InputError> {
+        let marks = Footer::of(self.builder()?.metadata().file_metadata()).marks;
+        let is_it = |mark: &BootMark| mark.node == node && mark.boot == boot;
+        Ok(marks.boots.is_empty() || marks.boots.iter().any(is_it))
     }
 
     /// Its rows, in batches of at most `batch_rows`, with the columns of `schema`.
-    pub(super) fn rows(
+    pub(crate) fn rows(
         &self,
         schema: &SchemaRef,
         batch_rows: usize,
@@ -178,14 +188,14 @@ fn frames(segment: &str) -> Option<Frames> {
 
 /// The rows of an input.
 #[derive(Debug)]
-pub(super) struct Batches {
+pub(crate) struct Batches {
     reader: ParquetRecordBatchReader,
     schema: SchemaRef,
     path: PathBuf,
 }
 
 impl Batches {
-    pub(super) fn next_batch(&mut self) -> Result<Option<RecordBatch>, InputError> {
+    pub(crate) fn next_batch(&mut self) -> Result<Option<RecordBatch>, InputError> {
         let damaged = |reason: String| InputError::Damaged { path: self.path.clone(), reason };
         let Some(batch) = self.reader.next() else { return Ok(None) };
         let batch = batch.map_err(|error| damaged(error.to_string()))?;

@@ -13,6 +13,7 @@ mod step;
 mod sums;
 
 pub use input::InputError;
+pub(crate) use input::Source;
 pub use merge::MergeError;
 pub use plan::{Level, MAX_INPUT_BYTES, MAX_INPUTS, MAX_PART_BYTES, MAX_STEPS, Rhythm, Step, plan};
 pub use step::{Merged, StepError, discard, merge};

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use schemas::manifest::Part;
 use schemas::table::{TABLES, Table};
 
+use crate::publish::LOST;
+
 #[cfg(test)]
 mod tests;
 
@@ -140,7 +142,11 @@ fn by_day<'p>(
         let Some(table) = TABLES.into_iter().find(|table| table.name == part.table) else {
             continue;
         };
-        let Some((directory, _)) = part.path.rsplit_once('/') else { continue };
+        let Some((directory, name)) = part.path.rsplit_once('/') else { continue };
+        // They may have to leave the tables again, and nothing else with them.
+        if name.starts_with(LOST) {
+            continue;
+        }
         let Some(date) = directory.rsplit_once("/date=").and_then(|(_, date)| date.parse().ok())
         else {
             continue;

@@ -20,6 +20,7 @@
 
 mod collect;
 pub(crate) mod format;
+mod lost;
 mod orphans;
 mod part;
 mod settle;
@@ -33,9 +34,10 @@ use std::path::{Path, PathBuf};
 
 use journal::JournalError;
 use parquet::errors::ParquetError;
-use schemas::manifest::{Delta, Part, Retired};
+use schemas::manifest::{BootMark, Delta, Part, Retired};
 
 use self::collect::{Collected, Frames};
+use self::lost::LostBoot;
 use self::settle::Unsettled;
 use crate::data_dir::{self, Group};
 use crate::files::Files;
@@ -43,6 +45,7 @@ use crate::log::SealedSegment;
 use crate::manifest::{Manifest, ManifestError};
 use crate::recover::PartMarks;
 
+pub(crate) use lost::LOST;
 pub(crate) use orphans::DIRECTORY as ORPHANS;
 pub use orphans::OrphansFound;
 pub use worker::{Publication, PublicationHandle, PublishStatus, RoundError};
@@ -249,35 +252,82 @@ impl Publisher {
     fn write_parts(
         &self,
         segment: &SealedSegment,
-        collected: Collected<'_>,
+        mut collected: Collected<'_>,
     ) -> Result<(Published, Delta), PublishError> {
         let mut published = Published {
             duplicates: collected.duplicates,
             undecodable: collected.undecodable,
             ..Published::default()
         };
-        let writer = part::Writer {
-            files: &self.files,
-            first_frame: segment.first_frame,
-            last_frame: segment.last_frame,
-            marks: serde_json::to_string(&PartMarks {
-                spools: collected.spools.clone(),
-                boots: collected.boots.clone(),
-            })
-            .expect("marks are numbers and texts"),
-        };
-        let add = writer.write_tables(&collected.rows)?;
+        let remove = self.take_back(&mut collected.boots);
+        let lost = self.lost_boots(&collected);
+        let mut add = Vec::new();
+        for lost in &lost {
+            let name = format!("{LOST}{:020}-{}", segment.first_frame, lost.boot);
+            let writer = self.writer(segment, &collected, name);
+            let (sessions, events) = writer.write_lost(lost)?;
+            let paths = sessions.iter().map(|part| part.path.clone()).collect();
+            if let Some(mark) = collected.boots.iter_mut().find(|mark| mark.boot == lost.boot) {
+                mark.closed = paths;
+            }
+            add.extend(sessions.into_iter().chain(events));
+        }
+        let name = format!("log-{:020}", segment.first_frame);
+        add.extend(self.writer(segment, &collected, name).write_tables(&collected.rows)?);
         published.parts = add.len();
         published.rows = add.iter().map(|part| part.rows).sum();
         self.files.sync_parents(add.iter().map(|part| part.path.as_str())).map_err(fsync_failed)?;
         let delta = Delta {
             add,
+            remove,
             spools: collected.spools,
             boots: collected.boots,
             log_through: segment.last_frame,
             ..Delta::default()
         };
         Ok((published, delta))
+    }
+
+    fn writer(
+        &self,
+        segment: &SealedSegment,
+        collected: &Collected<'_>,
+        name: String,
+    ) -> part::Writer<'_> {
+        let (spools, boots) = (collected.spools.clone(), collected.boots.clone());
+        part::Writer {
+            files: &self.files,
+            first_frame: segment.first_frame,
+            last_frame: segment.last_frame,
+            marks: serde_json::to_string(&PartMarks { spools, boots })
+                .expect("marks are numbers and texts"),
+            name,
+        }
+    }
+
+    /// What is left of the boots of which a segment says for the first time that they were lost.
+    fn lost_boots(&self, collected: &Collected<'_>) -> Vec<LostBoot> {
+        let is_lost = |mark: &&BootMark| mark.end.as_ref().is_some_and(|end| !end.exact);
+        let is_news = |mark: &&BootMark| {
+            let known = self.manifest.marks().boot(&mark.node, &mark.boot);
+            known.is_none_or(|known| known.end.is_none())
+        };
+        let lost = collected.boots.iter().filter(is_lost).filter(is_news);
+        lost.map(|mark| lost::close(&self.files, self.manifest.parts(), &collected.rows, mark))
+            .collect()
+    }
+
+    /// The parts that were made for lost boots of which there is something to hear after all.
+    fn take_back(&self, boots: &mut [BootMark]) -> Vec<String> {
+        let mut back = Vec::new();
+        for mark in boots {
+            let known = self.manifest.marks().boot(&mark.node, &mark.boot);
+            if known.is_some_and(|known| known.last_seq < mark.last_seq) {
+                back.append(&mut mark.closed);
+            }
+        }
+        back.retain(|path| self.manifest.part(path).is_some());
+        back
     }
 
     /// Step 3, for the newest version. Before another version is committed it must be done, so that

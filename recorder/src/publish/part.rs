@@ -20,6 +20,7 @@ use schemas::wire::RowViews;
 
 use super::PublishError;
 use super::format::{self, Hashing, date, day};
+use super::lost::LostBoot;
 use crate::data_dir::ACCOUNTING;
 use crate::files::Files;
 
@@ -75,6 +76,8 @@ pub(super) struct Writer<'f> {
     pub(super) last_frame: u64,
     /// How far the forwarders' accounts are behind the segment.
     pub(super) marks: String,
+    /// Name of its parts, without `.parquet`.
+    pub(super) name: String,
 }
 
 impl Writer<'_> {
@@ -88,6 +91,18 @@ impl Writer<'_> {
         self.write_table(&rows.captures, &mut parts)?;
         self.write_table(&rows.events, &mut parts)?;
         Ok(parts)
+    }
+
+    /// Writes the rows that were made for a lost boot: those of its sessions, then the event.
+    pub(super) fn write_lost(
+        &self,
+        lost: &LostBoot,
+    ) -> Result<(Vec<Part>, Vec<Part>), PublishError> {
+        let views: Vec<_> = lost.sessions.iter().map(SessionView::from).collect();
+        let (mut sessions, mut events) = (Vec::new(), Vec::new());
+        self.write_table(&views, &mut sessions)?;
+        self.write_table(&[EventView::from(&lost.event)], &mut events)?;
+        Ok((sessions, events))
     }
 
     fn write_table<R: PartRow>(
@@ -109,11 +124,7 @@ impl Writer<'_> {
     fn write_part<R: PartRow>(&self, rows: &[&R]) -> Result<Part, PublishError> {
         let (min_time_us, max_time_us) = (rows[0].time(), rows[rows.len() - 1].time());
         let table = R::TABLE.name;
-        let path = format!(
-            "{ACCOUNTING}/{table}/date={}/log-{:020}.parquet",
-            date(min_time_us),
-            self.first_frame
-        );
+        let path = format!("{ACCOUNTING}/{table}/date={}/{}.parquet", date(min_time_us), self.name);
         let file = self.files.at(format!("{path}{UNCOMMITTED}"));
         if let Some(directory) = file.parent() {
             self.files.make_directory(directory).map_err(PublishError::io("create", directory))?;

@@ -98,7 +98,7 @@ fn sealed(segment: journal::Segment) -> SealedSegment {
     SealedSegment { path, first_frame, last_frame }
 }
 
-fn read(path: &Path) -> String {
+pub(super) fn read(path: &Path) -> String {
     let file = fs::File::open(path).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
     let batches: Vec<_> = reader.map(Result::unwrap).collect();

@@ -25,7 +25,7 @@ use self::part::{Examined, examine};
 use crate::data_dir::{ACCOUNTING, DataDir};
 use crate::files::Files;
 use crate::manifest::{self, Manifest};
-use crate::publish::ORPHANS;
+use crate::publish::{LOST, ORPHANS};
 
 /// How often the progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -115,7 +115,7 @@ fn candidate(found: &Found) -> Option<Candidate> {
 fn newest(known: &Known, found: &[Found]) -> u64 {
     let numbers = found.iter().flat_map(|found| {
         let name = found.path.rsplit('/').next().unwrap_or_default();
-        let merged = if name.starts_with("log-") { "" } else { name };
+        let merged = if name.starts_with("log-") || name.starts_with(LOST) { "" } else { name };
         merged.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok())
     });
     numbers.fold(known.version, u64::max)

@@ -110,6 +110,9 @@ impl Known {
             if known.end.is_none() {
                 known.end = mark.end;
             }
+            if !mark.closed.is_empty() {
+                known.closed = mark.closed;
+            }
         }
     }
 

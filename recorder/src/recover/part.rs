@@ -45,6 +45,9 @@ impl PartMarks {
                     if known.end.is_none() {
                         known.end = mark.end;
                     }
+                    if !mark.closed.is_empty() {
+                        known.closed = mark.closed;
+                    }
                 }
                 None => self.boots.push(mark),
             }

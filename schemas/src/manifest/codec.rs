@@ -172,6 +172,9 @@ mod tests {
                 last_seq: 5,
                 end: None,
                 elsewhere: Vec::new(),
+                closed: vec![
+                    "accounting/sessions/date=2026-10-31/lost-1-k3f9x2ab.parquet".to_owned(),
+                ],
             }],
             retired: Vec::new(),
             log_through: 12,
