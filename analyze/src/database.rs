@@ -12,14 +12,19 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use duckdb::{Config, Connection, Statement};
 use schemas::table::{Column, ColumnType, TABLES, Table};
+use sha2::{Digest as _, Sha256};
 
 use crate::cell::Cell;
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::network;
 use crate::period::Period;
+use crate::report::unit::counted;
 use crate::scratch::Scratch;
 use crate::sql;
+
+/// Bytes of the hash of the data that are shown.
+const DATA_HASH_BYTES: usize = 8;
 
 /// A table that a question is about. DuckDB opens every part of a table that has a view, so there
 /// are none but these.
@@ -46,6 +51,8 @@ impl<'a> Wanted<'a> {
 /// An open database over one state of the tables.
 pub struct Database {
     connection: Connection,
+    /// Checksums of the parts that the views read.
+    read: Vec<String>,
     // DuckDB spills here; the directory goes with the database.
     _scratch: Scratch,
 }
@@ -74,18 +81,33 @@ impl Database {
         let connection = connect().map_err(|error| {
             Failure::Internal(format!("cannot start the embedded DuckDB: {error}"))
         })?;
-        let database = Self { connection, _scratch: scratch };
+        let mut database = Self { connection, read: Vec::new(), _scratch: scratch };
         let mut paths = Vec::new();
         for table in TABLES {
             let Some(wanted) = wanted.iter().find(|wanted| wanted.table == table.name) else {
                 continue;
             };
             let parts = locate(dataset, table, wanted.period)?;
+            let (parts, sums): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
             database.run(&format!("define the view {}", table.name), &view(table, &parts))?;
             paths.extend(parts);
+            database.read.extend(sums);
         }
         database.run("lock the settings", &lock(&paths, &database._scratch))?;
         Ok(database)
+    }
+
+    /// Which data the views read, for the footer: a hash over the checksums of the parts, and the
+    /// version of the manifest that names them.
+    pub fn describe(&self, dataset: &Dataset) -> String {
+        let mut sums = self.read.clone();
+        sums.sort_unstable();
+        let hash: String = Sha256::digest(sums.join("\n"))[..DATA_HASH_BYTES]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let parts = counted(i128::try_from(sums.len()).unwrap_or_default(), "part");
+        format!("data {hash} ({parts}, version {} of the manifest)", dataset.version())
     }
 
     /// Runs statements of ours without a result.
@@ -233,11 +255,12 @@ fn lock(paths: &[String], scratch: &Scratch) -> String {
     )
 }
 
+/// The paths of the parts of a table that may hold rows of the period, each with its checksum.
 fn locate(
     dataset: &Dataset,
     table: &Table,
     period: Option<&Period>,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<(String, String)>, Failure> {
     let mut paths = Vec::new();
     for part in dataset.parts().iter().filter(|part| part.table == table.name) {
         if period.is_some_and(|period| !period.touches(part.min_time_us, part.max_time_us)) {
@@ -249,7 +272,7 @@ fn locate(
                 dataset.root().join(&part.path).display()
             ))
         })?;
-        paths.push(path.to_string_lossy().into_owned());
+        paths.push((path.to_string_lossy().into_owned(), part.sha256.clone()));
     }
     Ok(paths)
 }
@@ -331,7 +354,8 @@ mod tests {
     /// A locked database that may use so much memory.
     fn small(limit: &str) -> Database {
         let scratch = Scratch::create().unwrap();
-        let database = Database { connection: connect().unwrap(), _scratch: scratch };
+        let database =
+            Database { connection: connect().unwrap(), read: Vec::new(), _scratch: scratch };
         database.run("limit memory", &format!("SET memory_limit = '{limit}'")).unwrap();
         database.run("lock", &lock(&[], &database._scratch)).unwrap();
         database

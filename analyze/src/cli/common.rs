@@ -72,11 +72,29 @@ pub struct FilterArgs {
     pub node: Vec<String>,
 }
 
+impl FilterArgs {
+    /// The filters in words, as in `customer acme, globex; client 10.0.0.0/8`; `None`: there are none.
+    pub fn describe(&self) -> Option<String> {
+        let filters = [
+            ("service", &self.service),
+            ("client", &self.client),
+            ("customer", &self.customer),
+            ("rule", &self.rule),
+            ("target", &self.target),
+            ("node", &self.node),
+        ];
+        let given = filters.iter().filter(|(_, values)| !values.is_empty());
+        let words: Vec<String> =
+            given.map(|(name, values)| format!("{name} {}", values.join(", "))).collect();
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+}
+
 /// Where a report goes, and how it is written.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// table, csv, json or ndjson.
+    /// table, csv, json, ndjson, markdown or parquet.
     #[arg(long, default_value = "table", value_name = "FORMAT")]
     pub format: ReportFormat,
     /// Write to this file; it appears complete or not at all.
@@ -96,6 +114,10 @@ pub enum ReportFormat {
     Json,
     /// One object a line.
     Ndjson,
+    /// A table in GitHub's Markdown.
+    Markdown,
+    /// Apache Parquet, for other programs.
+    Parquet,
 }
 
 impl FromStr for ReportFormat {
@@ -107,10 +129,13 @@ impl FromStr for ReportFormat {
             "csv" => Ok(Self::Csv),
             "json" => Ok(Self::Json),
             "ndjson" => Ok(Self::Ndjson),
-            "parquet" | "markdown" | "html" | "pcap" => {
-                Err("not in this version yet; use table, csv, json or ndjson".to_owned())
+            "markdown" | "md" => Ok(Self::Markdown),
+            "parquet" => Ok(Self::Parquet),
+            "html" => {
+                Err("only `bill` writes html; use table, csv, json, ndjson, markdown or parquet"
+                    .to_owned())
             }
-            _ => Err("use table, csv, json or ndjson".to_owned()),
+            _ => Err("use table, csv, json, ndjson, markdown or parquet".to_owned()),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::period::Period;
 use crate::progress::Progress;
-use crate::report::{self, Style};
+use crate::report::{self, Basis, Style};
 use crate::sql as clause;
 
 /// What a command that ran to its end says.
@@ -84,8 +84,7 @@ fn limit(common: &Common) -> String {
     common.top.map_or_else(String::new, |rows| format!(" LIMIT {rows}"))
 }
 
-/// Asks the question of a report and writes the rows, with period, number of rows and coverage
-/// beneath.
+/// Asks the question of a report and writes the rows, with what they rest on beneath.
 fn answer(
     (dataset, database): (&Dataset, &Database),
     question: &str,
@@ -98,12 +97,12 @@ fn answer(
         coverage::describe((dataset, database), period, &common.filter.node, Timestamp::now())?;
     let rows = database.stream(question, statement)?;
     drop(progress);
-    let covers = period.describe();
-    let style = Style {
-        output: &common.output,
-        zone: &period.zone,
-        covers: Some(&covers),
-        coverage: Some(&coverage),
+    let basis = Basis {
+        period: period.describe(),
+        filter: common.filter.describe(),
+        coverage,
+        data: database.describe(dataset),
     };
+    let style = Style { output: &common.output, zone: &period.zone, basis: Some(&basis) };
     report::write(rows, &style)
 }

@@ -83,7 +83,7 @@ pub(super) fn run(args: &SessionArgs, data: &Path) -> Result<Verdict, Failure> {
     }
     if args.output.format != ReportFormat::Table {
         drop(progress);
-        let style = Style { output: &args.output, zone: &zone, covers: None, coverage: None };
+        let style = Style { output: &args.output, zone: &zone, basis: None };
         report::write(answer.into(), &style)?;
         return Ok(Verdict::Fine);
     }

@@ -38,8 +38,10 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
         );
     }
     let columns = match args.output.format {
-        ReportFormat::Table => IN_A_TABLE,
-        ReportFormat::Csv | ReportFormat::Json | ReportFormat::Ndjson => "*",
+        ReportFormat::Table | ReportFormat::Markdown => IN_A_TABLE,
+        ReportFormat::Csv | ReportFormat::Json | ReportFormat::Ndjson | ReportFormat::Parquet => {
+            "*"
+        }
     };
     let order = match args.top {
         Some(_) => "bytes_up + bytes_down DESC, boot, session_no",

@@ -29,7 +29,7 @@ pub(super) fn run(args: &SqlArgs, data: &Path) -> Result<Verdict, Failure> {
     only_one_select(&database.parse(&statement)?)?;
     let rows = database.stream("run your statement", &statement).map_err(of_the_reader)?;
     drop(progress);
-    let style = Style { output: &args.output, zone: &zone, covers: None, coverage: None };
+    let style = Style { output: &args.output, zone: &zone, basis: None };
     report::write(rows, &style).map_err(of_the_reader)?;
     Ok(Verdict::Fine)
 }

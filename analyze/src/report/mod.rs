@@ -1,8 +1,10 @@
-//! Answers in the four output formats, to standard output or to a file.
+//! Answers in the output formats, to standard output or to a file.
 
 mod csv;
 pub mod escape;
 mod json;
+mod markdown;
+mod parquet;
 mod sink;
 mod table;
 pub mod unit;
@@ -28,30 +30,53 @@ pub struct Style<'a> {
     pub output: &'a OutputArgs,
     /// Zone of times in tables.
     pub zone: &'a TimeZone,
-    /// What the rows cover: the period.
-    pub covers: Option<&'a str>,
-    /// How much of it was measured.
-    pub coverage: Option<&'a str>,
+    /// What the rows cover and rest on; a statement of the reader's own says that itself.
+    pub basis: Option<&'a Basis>,
+}
+
+/// What the figures of a report rest on: the lines of its footer, in their order.
+#[derive(Debug, Clone)]
+pub struct Basis {
+    /// The period with its zone.
+    pub period: String,
+    /// The filters, if there are any.
+    pub filter: Option<String>,
+    /// How much of the period was measured.
+    pub coverage: String,
+    /// Which data was read.
+    pub data: String,
 }
 
 impl Style<'_> {
     /// The footer below so many rows.
-    fn footer(&self, rows: usize) -> impl Iterator<Item = String> {
+    fn footer(&self, rows: usize) -> Vec<String> {
         let rows = format!("rows {}", unit::thousands(i128::try_from(rows).unwrap_or_default()));
-        let covers = self.covers.map(str::to_owned);
-        covers.into_iter().chain([rows]).chain(self.coverage.map(str::to_owned))
+        let Some(basis) = self.basis else { return vec![rows] };
+        let filter = basis.filter.as_ref().map(|filter| format!("filter {filter}"));
+        let units = "units decimal: 1 kB is 1,000 bytes of payload".to_owned();
+        [basis.period.clone()]
+            .into_iter()
+            .chain(filter)
+            .chain([units, rows, basis.coverage.clone(), basis.data.clone()])
+            .collect()
     }
 }
 
-/// Writes an answer. In a table the footer stands below the rows; the other formats are data alone
-/// and the footer goes to stderr.
+/// Writes an answer. In table and markdown the footer stands below the rows; the other formats are
+/// data alone and the footer goes to stderr.
 ///
 /// # Errors
 /// 74 or 77 when the destination cannot be written; a reader that has gone is no fault.
 pub fn write(mut rows: Rows<'_>, style: &Style<'_>) -> Result<(), Failure> {
     let mut sink = Sink::open(style.output.output.as_deref())?;
     let mut count = 0;
-    let mut writer = Writer::new(style.output.format, &rows);
+    let format = style.output.format;
+    if format == ReportFormat::Parquet && sink.is_terminal() {
+        return Err(Failure::Usage(
+            "parquet is nothing for a terminal; name a file with -o".to_owned(),
+        ));
+    }
+    let mut writer = Writer::new(format, &rows)?;
     let name = sink.name();
     let failed = |error: io::Error| Failure::writing(&name, &error);
     // Until the first rows are there nothing is written, and the question may be asked again.
@@ -60,11 +85,11 @@ pub fn write(mut rows: Rows<'_>, style: &Style<'_>) -> Result<(), Failure> {
     for batch in first.map(Ok).into_iter().chain(rows) {
         let batch = batch.map_err(Failure::after_output)?;
         count += batch.num_rows();
-        writer.rows(batch, &mut sink).map_err(failed)?;
+        writer.rows(batch, style, &mut sink).map_err(failed)?;
     }
     writer.end(style, count, &mut sink).map_err(failed)?;
     sink.complete()?;
-    if style.output.format != ReportFormat::Table {
+    if !matches!(format, ReportFormat::Table | ReportFormat::Markdown) {
         let mut stderr = io::stderr().lock();
         for line in style.footer(count) {
             // A closed stderr must not spoil a report that is already written.
@@ -81,12 +106,14 @@ enum Writer {
     Table(Answer),
     Csv(csv::Writer),
     Json(json::Writer),
+    Markdown(markdown::Writer),
+    Parquet(Box<parquet::Writer>),
 }
 
 impl Writer {
-    fn new(format: ReportFormat, rows: &Rows<'_>) -> Self {
+    fn new(format: ReportFormat, rows: &Rows<'_>) -> Result<Self, Failure> {
         let schema = &rows.schema;
-        match format {
+        Ok(match format {
             // The width of a column is known when its last row is.
             ReportFormat::Table => {
                 Self::Table(Answer { schema: SchemaRef::clone(schema), batches: Vec::new() })
@@ -94,18 +121,26 @@ impl Writer {
             ReportFormat::Csv => Self::Csv(csv::Writer::new(schema)),
             ReportFormat::Json => Self::Json(json::Writer::new(schema, json::Layout::Array)),
             ReportFormat::Ndjson => Self::Json(json::Writer::new(schema, json::Layout::Lines)),
-        }
+            ReportFormat::Markdown => Self::Markdown(markdown::Writer::new(schema)),
+            ReportFormat::Parquet => Self::Parquet(Box::new(parquet::Writer::new(schema)?)),
+        })
     }
 
     fn begin(&mut self, out: &mut impl io::Write) -> io::Result<()> {
         match self {
-            Self::Table(_) => Ok(()),
+            Self::Table(_) | Self::Parquet(_) => Ok(()),
             Self::Csv(csv) => csv.begin(out),
             Self::Json(json) => json.begin(out),
+            Self::Markdown(markdown) => markdown.begin(out),
         }
     }
 
-    fn rows(&mut self, batch: RecordBatch, out: &mut impl io::Write) -> io::Result<()> {
+    fn rows(
+        &mut self,
+        batch: RecordBatch,
+        style: &Style<'_>,
+        out: &mut impl io::Write,
+    ) -> io::Result<()> {
         match self {
             Self::Table(answer) => {
                 answer.batches.push(batch);
@@ -113,14 +148,18 @@ impl Writer {
             }
             Self::Csv(csv) => csv.rows(&batch, out),
             Self::Json(json) => json.rows(&batch, out),
+            Self::Markdown(markdown) => markdown.rows(&batch, style.zone, out),
+            Self::Parquet(parquet) => parquet.rows(&batch, out),
         }
     }
 
-    fn end(&self, style: &Style<'_>, count: usize, out: &mut impl io::Write) -> io::Result<()> {
+    fn end(self, style: &Style<'_>, count: usize, out: &mut impl io::Write) -> io::Result<()> {
         match self {
-            Self::Table(answer) => table::write(answer, style, count, out),
+            Self::Table(answer) => table::write(&answer, style, count, out),
             Self::Csv(_) => Ok(()),
             Self::Json(json) => json.end(out),
+            Self::Markdown(_) => markdown::end(&style.footer(count), out),
+            Self::Parquet(parquet) => parquet.end(&style.footer(count), out),
         }
     }
 }

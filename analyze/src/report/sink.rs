@@ -1,7 +1,7 @@
 //! Where a report goes: standard output, or a file that appears complete or not at all.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -59,6 +59,15 @@ impl Sink {
             Self::Stdout(_) => "standard output".to_owned(),
             Self::File(file) => file.path.display().to_string(),
             Self::Device(_, path) => path.display().to_string(),
+        }
+    }
+
+    /// Whether people look at it while it is written.
+    pub fn is_terminal(&self) -> bool {
+        match self {
+            Self::Stdout(_) => io::stdout().is_terminal(),
+            Self::File(_) => false,
+            Self::Device(file, _) => file.is_terminal(),
         }
     }
 

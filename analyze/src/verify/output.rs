@@ -27,7 +27,7 @@ pub fn write(report: &Report, args: &VerifyArgs) -> Result<(), Failure> {
     let output = &args.output;
     if !args.json && output.format != ReportFormat::Table {
         let answer = answer(&report.checks)?;
-        let style = Style { output, zone: &TimeZone::UTC, covers: None, coverage: None };
+        let style = Style { output, zone: &TimeZone::UTC, basis: None };
         return report::write(answer.into(), &style);
     }
     let mut sink = Sink::open(output.output.as_deref())?;

@@ -55,13 +55,15 @@ fn every_report_says_its_coverage_in_every_format() {
         let line = "coverage 100 % of the period's slots\n";
         let table = data.analyze(&[&[command][..], &MEASURED].concat());
         assert!(
-            table.stdout.ends_with(line) && table.stderr.is_empty(),
+            table.stdout.contains(line) && table.stderr.is_empty(),
             "{command}: {}",
             table.stdout
         );
+        let page = data.answer(&[&[command, "--format", "markdown"][..], &MEASURED].concat());
+        assert!(page.contains(&format!("- {line}")), "{command}: {page}");
         for format in ["csv", "json", "ndjson"] {
             let run = data.analyze(&[&[command, "--format", format][..], &MEASURED].concat());
-            assert!(run.stderr.ends_with(line), "{command} {format}: {}", run.stderr);
+            assert!(run.stderr.contains(line), "{command} {format}: {}", run.stderr);
             assert!(!run.stdout.contains("coverage"), "{command} {format}: {}", run.stdout);
         }
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod coverage;
+mod formats;
 mod proof;
 mod reference;
 mod refusals;

@@ -1,7 +1,7 @@
 //! The command reference is true.
 
-use std::fs;
 use std::path::Path;
+use std::{env, fs};
 
 use crate::support::Data;
 use crate::support::account::Account;
@@ -11,15 +11,25 @@ fn the_examples_of_the_reference_are_what_the_program_prints() {
     let data = Data::with(&Account::whole());
     data.add_capture();
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/analyze.md");
-    let page = fs::read_to_string(page).unwrap();
+    let text = fs::read_to_string(&page).unwrap();
+    let update = env::var_os("UPDATE_DOCS").is_some();
+    let mut updated = text.clone();
     let mut examples = 0;
-    for block in page.split("```console\n").skip(1) {
+    for block in text.split("```console\n").skip(1) {
         let block = block.split("```").next().unwrap();
         let (command, printed) = block.split_once('\n').unwrap();
         let arguments = words(command.strip_prefix("$ analyze ").unwrap());
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        assert_eq!(data.answer(&arguments), printed, "{command}");
+        let prints = data.answer(&arguments);
+        if update {
+            updated = updated.replace(block, &format!("{command}\n{prints}"));
+        } else {
+            assert_eq!(prints, printed, "{command}: UPDATE_DOCS=1 writes what is printed now");
+        }
         examples += 1;
+    }
+    if update {
+        fs::write(page, updated).unwrap();
     }
     assert!(examples > 10, "only {examples} examples were found");
 }
