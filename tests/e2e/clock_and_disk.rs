@@ -5,12 +5,11 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use e2e_tests::address;
+use e2e_tests::clock::Clock;
 use e2e_tests::endpoint::{Plan, TcpServer, exchange};
 use e2e_tests::scene::{Said, Scene};
 use e2e_tests::wait;
@@ -18,72 +17,15 @@ use serde_json::Value;
 
 use crate::rows::{integer, text};
 
-/// Shows a program the wall clock shifted by the seconds in a file, and the monotonic one as it is.
-const SHIM: &str = r"
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-static const volatile long long *shift;
-
-__attribute__((constructor)) static void begin(void) {
-    int file = open(getenv(CLOCK), O_RDONLY | O_CLOEXEC);
-    void *at = mmap(0, sizeof *shift, PROT_READ, MAP_SHARED, file, 0);
-    if (at == MAP_FAILED) abort();
-    shift = at;
-    close(file);
-}
-
-int clock_gettime(clockid_t id, struct timespec *now) {
-    int result = syscall(SYS_clock_gettime, id, now);
-    if (result == 0 && shift && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE))
-        now->tv_sec += *shift;
-    return result;
-}
-";
 const HOUR: i64 = 3600;
 
-/// A wall clock that can be set.
-struct Clock {
-    shift: fs::File,
-    /// What the shell is told before a program that shall see it.
-    word: String,
-}
-
-impl Clock {
-    /// None where programs cannot be shown one: there is no C compiler, or no such way.
-    fn of(scene: &Scene) -> Option<Self> {
-        let (source, shim) = (scene.path("clock.c"), scene.path("clock.so"));
-        fs::write(&source, SHIM).unwrap();
-        let mut compile = Command::new("cc");
-        compile
-            .args(["-shared", "-fPIC", "-DCLOCK=\"SHIFTED_CLOCK\"", "-o"])
-            .arg(&shim)
-            .arg(&source);
-        let compiled = compile.stdin(Stdio::null()).output();
-        if !cfg!(target_os = "linux") || !compiled.is_ok_and(|done| done.status.success()) {
-            eprintln!("skipped: without a C compiler no program can be shown another clock");
-            return None;
-        }
-        let path = scene.path("clock");
-        fs::write(&path, 0_i64.to_ne_bytes()).unwrap();
-        let shift = fs::File::options().write(true).open(&path).unwrap();
-        let (path, shim) = (path.display(), shim.display());
-        Some(Self { shift, word: format!("export SHIFTED_CLOCK={path} LD_PRELOAD={shim}") })
+/// None, and said so, where programs cannot be shown another clock.
+fn clock_of(scene: &Scene) -> Option<Clock> {
+    let clock = Clock::make(&scene.path("")).unwrap();
+    if clock.is_none() {
+        eprintln!("skipped: without a C compiler no program can be shown another clock");
     }
-
-    fn shift(&self, seconds: i64) {
-        self.shift.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
-    }
-
-    fn to_1970(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        self.shift(-now.cast_signed());
-    }
+    clock
 }
 
 fn service(listen: SocketAddr, target: SocketAddr) -> String {
@@ -105,11 +47,11 @@ fn steps(scene: &Scene) -> Vec<f64> {
 fn a_clock_set_back_an_hour_and_to_1970_leaves_the_account_exact() {
     let server = TcpServer::start(address::own());
     let mut scene = Scene::new();
-    let Some(clock) = Clock::of(&scene) else { return };
+    let Some(clock) = clock_of(&scene) else { return };
     let listen = scene.free_address();
     scene.configure(&service(listen, server.address()));
-    scene.start_recorder_after(&clock.word);
-    scene.start_forwarder_after(&clock.word);
+    scene.start_recorder_after(&clock.word());
+    scene.start_forwarder_after(&clock.word());
     let plan = Plan { up: 5_000, down: 30_000 };
     let mut client = 0;
     let mut session = || {
@@ -155,7 +97,7 @@ fn a_clock_set_back_an_hour_and_to_1970_leaves_the_account_exact() {
 fn a_recorder_that_thinks_it_is_1970_or_years_later_deletes_nothing() {
     let server = TcpServer::start(address::own());
     let mut scene = Scene::new();
-    let Some(clock) = Clock::of(&scene) else { return };
+    let Some(clock) = clock_of(&scene) else { return };
     let listen = scene.free_address();
     scene.configure(&service(listen, server.address()));
     scene.start_recorder();
@@ -174,7 +116,7 @@ fn a_recorder_that_thinks_it_is_1970_or_years_later_deletes_nothing() {
         } else {
             clock.shift(10 * 365 * 24 * HOUR);
         }
-        scene.start_recorder_after(&clock.word);
+        scene.start_recorder_after(&clock.word());
     }
     assert!(scene.stop_forwarder().success());
     scene.flush();

@@ -9,6 +9,7 @@
 pub mod account;
 pub mod address;
 pub mod binary;
+pub mod clock;
 pub mod cpu;
 pub mod descriptors;
 pub mod endpoint;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use clap::Parser;
 
 /// Kills forwarder and recorder at random moments under traffic, cuts the link between them, fills
-/// their disks (as root: on a tmpfs of its own), then holds the account against
-/// what every client and server counted.
+/// their disks (as root: on a tmpfs of its own), puts their clock on so that hours and days are over
+/// and are merged (with a C compiler), then holds the account against what every client and server
+/// counted.
 ///
 /// The seed, printed first, decides which actions come in which order and after which pauses; with
 /// the same seed they come again. Exit 0: the account is exact; 1: it is not, and the directory is

@@ -36,7 +36,7 @@ pub(crate) struct Ordeal<'a> {
     flushes: Vec<Child>,
     proof: Proof,
     faults: Vec<String>,
-    done: [(&'static str, u64); 6],
+    done: [(&'static str, u64); 7],
 }
 
 impl<'a> Ordeal<'a> {
@@ -49,6 +49,7 @@ impl<'a> Ordeal<'a> {
             "stalls of the link",
             "refusals of the link",
             "full disks",
+            "leaps of the clock",
         ];
         Self {
             stage,
@@ -153,6 +154,10 @@ impl<'a> Ordeal<'a> {
                 self.done[4].1 += 1;
             }
             Act::Fill { whose, room, lasts } => self.fill(whose, room, lasts)?,
+            Act::Leap { by } => {
+                self.stage.leap(by);
+                self.done[6].1 += 1;
+            }
         }
         Ok(())
     }

@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use e2e_tests::clock::Clock;
 use e2e_tests::process::Process;
 use e2e_tests::{binary, wait};
 use rustix::process::Signal;
@@ -27,6 +29,8 @@ const LAST_LINES: usize = 8;
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     dir: PathBuf,
+    /// The clock it is shown.
+    clock: Option<Arc<Clock>>,
     process: Option<Process>,
     /// When it comes back, if it is away.
     back: Instant,
@@ -52,10 +56,11 @@ struct Ending {
 }
 
 impl Program {
-    pub(crate) fn new(name: &'static str, dir: &Path) -> Self {
+    pub(crate) fn new(name: &'static str, dir: &Path, clock: Option<Arc<Clock>>) -> Self {
         Self {
             name,
             dir: dir.to_path_buf(),
+            clock,
             process: None,
             back: Instant::now(),
             ending: None,
@@ -79,6 +84,7 @@ impl Program {
         let mut command = Command::new(binary::path(self.name));
         command.args(arguments).arg("-c").arg(self.config());
         command.stdin(Stdio::null()).env_remove("RUST_LOG").current_dir(&self.dir);
+        command.envs(self.clock.iter().flat_map(|clock| clock.environment()));
         command
     }
 

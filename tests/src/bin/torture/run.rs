@@ -71,6 +71,9 @@ pub(crate) fn run(
     verdict.differences.splice(0..0, faults);
     verdict.differences.extend(proven.err().map(|error| format!("verify at the end: {error}")));
     counts.insert(0, ("seconds", took.as_secs()));
+    let [made, merged] = stage.merged();
+    counts.push(("parts that were merged", merged));
+    counts.push(("parts they were merged into", made));
     counts.push(("sessions begun by clients", truth.count() as u64));
     counts.push(("bytes that arrived", truth.bytes.load(Ordering::Relaxed)));
     Ok(Outcome { verdict, counts })

@@ -35,6 +35,8 @@ pub(crate) enum Act {
     Refuse { lasts: Duration },
     /// The disk of one or both has so many bytes left for so long.
     Fill { whose: Whom, room: u64, lasts: Duration },
+    /// The wall clock goes on by so much at once, so that hours and days are over and are merged.
+    Leap { by: Duration },
 }
 
 /// An action and how long to wait before it.
@@ -88,7 +90,11 @@ impl Schedule {
                 Act::Cut { after: self.dice.of(0..=1 << bits) }
             }
             92..=94 => Act::Stall { lasts: self.ms(10, 2000) },
-            95..=97 => Act::Refuse { lasts: self.ms(10, 2000) },
+            95..=96 => Act::Refuse { lasts: self.ms(10, 2000) },
+            97 => {
+                let hours = if self.dice.percent(80) { 1 } else { self.dice.of(2..=30) };
+                Act::Leap { by: Duration::from_secs(hours * 3600) }
+            }
             _ => {
                 let room = if self.dice.percent(50) { 0 } else { self.dice.of(0..=256 << 10) };
                 Act::Fill { whose: self.whom(), room, lasts: self.ms(50, 2500) }
@@ -139,6 +145,7 @@ impl fmt::Display for Act {
             Self::Fill { whose, room, lasts } => {
                 write!(f, "leave {room} bytes of disk to {whose} for {lasts:?}")
             }
+            Self::Leap { by } => write!(f, "put the clock on by {by:?}"),
             Self::Refuse { lasts } => write!(f, "refuse the link for {lasts:?}"),
         }
     }

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use e2e_tests::clock::Clock;
 use e2e_tests::{binary, wait};
 use serde_json::Value;
 
@@ -21,12 +23,26 @@ fn data(dir: &Path) -> PathBuf {
     disk::paths(dir)[1].join("data")
 }
 
+/// The names of all files below a directory.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let below = |entry: fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => names(&entry.path()),
+        _ => vec![entry.file_name().to_string_lossy().into_owned()],
+    };
+    entries.flat_map(below).collect()
+}
+
 /// Both programs, and where they write.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) dir: PathBuf,
     pub(crate) forwarder: Program,
     pub(crate) recorder: Program,
+    /// The wall clock of both, where they can be shown one.
+    clock: Option<Arc<Clock>>,
+    /// How far it was put on, in seconds.
+    ahead: i64,
     /// The forwarder's services, as its file has them.
     services: String,
     /// How often the forwarder's file was written.
@@ -55,10 +71,16 @@ impl Stage {
              [accounting]\npublish_every = \"500ms\"\n\n[admin]\nsocket = \"{at}/recorder-admin.sock\"\n"
         );
         fs::write(dir.join("recorder.toml"), recorder).context("cannot write recorder.toml")?;
+        let clock = Clock::make(dir).context("cannot make a clock")?.map(Arc::new);
+        if clock.is_none() {
+            println!("torture: without a C compiler no hour is over, and nothing is merged");
+        }
         let mut stage = Self {
             dir: dir.to_path_buf(),
-            forwarder: Program::new("forwarder", dir),
-            recorder: Program::new("recorder", dir),
+            forwarder: Program::new("forwarder", dir, clock.clone()),
+            recorder: Program::new("recorder", dir, clock.clone()),
+            clock,
+            ahead: 0,
             services: services.concat(),
             revision: 0,
         };
@@ -87,6 +109,22 @@ impl Stage {
         let [new, path] = ["forwarder.toml.new", "forwarder.toml"].map(|name| self.dir.join(name));
         let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
         written.with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Puts the clock of both programs on.
+    pub(crate) fn leap(&mut self, by: Duration) {
+        self.ahead = self.ahead.saturating_add_unsigned(by.as_secs());
+        self.clock.iter().for_each(|clock| clock.shift(self.ahead));
+    }
+
+    /// How many parts others were merged into, and how many were merged: those that are gone from
+    /// the tables lie aside for an hour.
+    pub(crate) fn merged(&self) -> [u64; 2] {
+        let data = data(&self.dir);
+        let (here, aside) = (names(&data.join("accounting")), names(&data.join("replaced")));
+        let is_made = |name: &&String| ["hour-", "day-"].iter().any(|word| name.starts_with(word));
+        let made = here.iter().chain(&aside).filter(is_made).count();
+        [made as u64, aside.len() as u64]
     }
 
     /// Waits until both run and the recorder has and has published everything, and ends both.
