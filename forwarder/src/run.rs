@@ -53,6 +53,14 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     // What others may use is opened to them by name, after it is made.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let log = Arc::new(LogThread::start());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::io(&error, "cannot start the control runtime"))?;
+    // Before all that takes time: what comes meanwhile is heeded afterwards.
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::listen()?
+    };
     let config = load::config(file)?;
     log.put_in_force(log.prepare(&config.log)?);
     if !config.warnings.is_empty() {
@@ -61,11 +69,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     for warning in check::machine_warnings(&config) {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::io(&error, "cannot start the control runtime"))?;
     let served = runtime.block_on(async {
-        let mut signals = Signals::listen()?;
         let told = |failure: &Failure| {
             if log.is_elsewhere() {
                 tracing::error!("{failure}");

@@ -36,17 +36,27 @@ const SOCKET_MODE: u32 = 0o660;
 /// It could not be started.
 pub fn run(file: &Path) -> Result<(), Failure> {
     let lines = LogLines::start();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+            Failure::of_kind(error.kind(), format!("cannot start a runtime: {error}"))
+        })?;
+    // Before all that takes time, such as a long log: what comes meanwhile is heeded afterwards.
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new()?
+    };
     let config = load::config(file)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let data = DataDir::claim(&config.data)?;
     let publisher = Publisher::open(data.path(), *data.group()).map_err(unpublishable)?;
     let log = open_log(&data, &publisher)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-            Failure::of_kind(error.kind(), format!("cannot start a runtime: {error}"))
-        })?;
-    let served =
-        runtime.block_on(Box::pin(serve(file, &config, &data, publisher, &log, lines.dropped())));
+    let served = runtime.block_on(Box::pin(serve(
+        (file, &config),
+        (&data, publisher),
+        &log,
+        lines.dropped(),
+        signals,
+    )));
     runtime.shutdown_timeout(LET_GO_WITHIN);
     log.stop();
     served
@@ -104,15 +114,13 @@ fn open_log(data: &DataDir, publisher: &Publisher) -> Result<Log, Failure> {
 }
 
 async fn serve(
-    file: &Path,
-    config: &Config,
-    data: &DataDir,
-    publisher: Publisher,
+    (file, config): (&Path, &Config),
+    (data, publisher): (&DataDir, Publisher),
     log: &Log,
     log_lines_dropped: Dropped,
+    mut signals: Signals,
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let mut signals = Signals::new()?;
     let (admin, listeners) = bind(config, data.group())?;
     let capture = start_capture(config, log).await?;
     let publication = Publication::start(publisher, log.handle(), config.publish_every);

@@ -9,6 +9,7 @@ mod crowd;
 mod diagnostics;
 mod docs;
 mod drain;
+mod early;
 mod hostile;
 mod install;
 mod logging;
