@@ -15,6 +15,7 @@ mod install;
 mod logging;
 mod metrics;
 mod migration;
+mod no_tmpfs;
 mod reload;
 mod rows;
 mod several;
