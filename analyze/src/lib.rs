@@ -12,6 +12,7 @@ pub mod command;
 pub mod coverage;
 pub mod database;
 pub mod dataset;
+pub mod expression;
 pub mod failure;
 pub mod manifest;
 pub mod network;

@@ -19,6 +19,9 @@ pub struct Common {
     /// Group by: service, rule, customer, client, client/24, target, node, transport, hour, day, month.
     #[arg(long, help_heading = "Rows", value_delimiter = ',', value_name = "KEY[,KEY]")]
     pub by: Vec<Key>,
+    /// Only rows of the report for which this holds: 'bytes_down > 1 GB and sessions >= 10'.
+    #[arg(long, help_heading = "Rows", value_name = "EXPRESSION")]
+    pub having: Option<String>,
     /// Only the N largest rows.
     #[arg(short = 'n', long, help_heading = "Rows", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: Option<u32>,
@@ -70,11 +73,15 @@ pub struct FilterArgs {
     /// Only this forwarder.
     #[arg(long, value_name = "NAME")]
     pub node: Vec<String>,
+    /// Only rows of the table for which this holds: 'target_port in (80, 443) and not client_ip in 10.0.0.0/8'.
+    #[arg(long, value_name = "EXPRESSION")]
+    pub r#where: Vec<String>,
 }
 
 impl FilterArgs {
-    /// The filters in words, as in `customer acme, globex; client 10.0.0.0/8`; `None`: there are none.
-    pub fn describe(&self) -> Option<String> {
+    /// The filters in words, as in `customer acme, globex; client 10.0.0.0/8`, and what is asked of
+    /// the report's rows; `None`: there are none.
+    pub fn describe(&self, having: Option<&str>) -> Option<String> {
         let filters = [
             ("service", &self.service),
             ("client", &self.client),
@@ -82,10 +89,11 @@ impl FilterArgs {
             ("rule", &self.rule),
             ("target", &self.target),
             ("node", &self.node),
+            ("where", &self.r#where),
         ];
         let given = filters.iter().filter(|(_, values)| !values.is_empty());
-        let words: Vec<String> =
-            given.map(|(name, values)| format!("{name} {}", values.join(", "))).collect();
+        let words = given.map(|(name, values)| format!("{name} {}", values.join(", ")));
+        let words: Vec<String> = words.chain(having.map(|text| format!("having {text}"))).collect();
         (!words.is_empty()).then(|| words.join("; "))
     }
 }

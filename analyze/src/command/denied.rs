@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::grouping::Grouping;
-use super::{Verdict, answer, filters, limit, period};
+use super::{ALL, Question, Verdict, answer, filters, period};
 use crate::cli::{Common, Key};
 use crate::coverage;
 use crate::database::{Database, Wanted};
@@ -18,7 +18,7 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
         ));
     }
     let period = period(args)?;
-    let mut conditions = filters(args)?;
+    let mut conditions = filters(args, "denied")?;
     conditions.extend(sql::in_period("ts_last", &period));
     let dataset = Dataset::open(data)?;
     let grouping = Grouping::new(
@@ -37,12 +37,8 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
         &dataset,
         &[Wanted::of("denied", &period), Wanted::of("slots", &coverage::reach(&period))],
     )?;
-    answer(
-        (&dataset, &database),
-        "count refused attempts",
-        &(statement + &limit(args)),
-        args,
-        &period,
-    )?;
+    let order = format!("count DESC, {}", grouping.names);
+    let question = Question { what: "count refused attempts", statement, shown: ALL, order };
+    answer((&dataset, &database), &question, args, &period)?;
     Ok(Verdict::Fine)
 }

@@ -15,11 +15,13 @@ mod wireshark;
 use std::path::Path;
 
 use jiff::Timestamp;
+use schemas::table::{Column, TABLES};
 
 use crate::cli::{Command, Common};
 use crate::coverage;
 use crate::database::Database;
 use crate::dataset::Dataset;
+use crate::expression;
 use crate::failure::Failure;
 use crate::period::Period;
 use crate::progress::Progress;
@@ -58,9 +60,13 @@ fn period(common: &Common) -> Result<Period, Failure> {
     Period::new(&common.period, Timestamp::now())
 }
 
-/// The conditions of the filters that every table with a client knows.
-fn filters(common: &Common) -> Result<Vec<String>, Failure> {
+/// The conditions of the filters that every table with a client knows, and of `--where`.
+fn filters(common: &Common, table: &str) -> Result<Vec<String>, Failure> {
     let filter = &common.filter;
+    let table = columns_of(table);
+    let written =
+        filter.r#where.iter().map(|text| expression::to_sql("--where", text, Some(table)));
+    let written = written.collect::<Result<Vec<_>, _>>()?;
     let client = clause::in_networks("--client", "client_ip", &filter.client)?;
     Ok([
         clause::any_of("service", &filter.service),
@@ -71,7 +77,13 @@ fn filters(common: &Common) -> Result<Vec<String>, Failure> {
     ]
     .into_iter()
     .flatten()
+    .chain(written)
     .collect())
+}
+
+/// The columns of a table.
+fn columns_of(table: &str) -> &'static [Column] {
+    TABLES.iter().find(|known| known.name == table).map_or(&[], |table| table.columns)
 }
 
 /// The condition of `--target`, for tables that know targets.
@@ -79,30 +91,63 @@ fn target_filter(common: &Common) -> Result<Option<String>, Failure> {
     clause::in_networks("--target", "target_ip", &common.filter.target)
 }
 
-/// The rows that `--top` leaves.
-fn limit(common: &Common) -> String {
-    common.top.map_or_else(String::new, |rows| format!(" LIMIT {rows}"))
+/// A question whose answer is a report.
+#[derive(Debug)]
+struct Question<'a> {
+    /// What is done, in words: `add up usage`.
+    what: &'a str,
+    /// The statement, without order and limit.
+    statement: String,
+    /// The columns shown; more may be there to order and to filter by.
+    shown: &'a str,
+    /// The order of the rows, over the columns of the statement.
+    order: String,
 }
+
+/// Every column of the statement.
+const ALL: &str = "*";
 
 /// Asks the question of a report and writes the rows, with what they rest on beneath.
 fn answer(
     (dataset, database): (&Dataset, &Database),
-    question: &str,
-    statement: &str,
+    question: &Question<'_>,
     common: &Common,
     period: &Period,
 ) -> Result<(), Failure> {
-    let progress = Progress::start(question);
+    let progress = Progress::start(question.what);
     let coverage =
         coverage::describe((dataset, database), period, &common.filter.node, Timestamp::now())?;
-    let rows = database.stream(question, statement)?;
+    let having = having(common)?;
+    let limit = common.top.map_or_else(String::new, |rows| format!(" LIMIT {rows}"));
+    let statement = format!(
+        "SELECT {} FROM ({}) WHERE {having} ORDER BY {}{limit}",
+        question.shown, question.statement, question.order
+    );
+    let rows = database.stream(question.what, &statement).map_err(|f| of_having(f, common))?;
     drop(progress);
     let basis = Basis {
         period: period.describe(),
-        filter: common.filter.describe(),
+        filter: common.filter.describe(common.having.as_deref()),
         coverage,
         data: database.describe(dataset),
     };
     let style = Style { output: &common.output, zone: &period.zone, basis: Some(&basis) };
     report::write(rows, &style)
+}
+
+/// The condition of `--having` over the columns of a report.
+fn having(common: &Common) -> Result<String, Failure> {
+    let Some(text) = &common.having else { return Ok("true".to_owned()) };
+    expression::to_sql("--having", text, None)
+}
+
+/// What `--having` asks for and the report does not have is no bug of ours.
+fn of_having(failure: Failure, common: &Common) -> Failure {
+    match (failure, &common.having) {
+        (Failure::Internal(text), Some(having)) => Failure::Usage(format!(
+            "--having {having:?}: {}; name columns of the report, as its header has them",
+            text.lines().next().unwrap_or_default()
+        )),
+        (failure, _) => failure,
+    }
 }

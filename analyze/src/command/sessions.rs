@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Verdict, answer, filters, limit, period, target_filter};
+use super::{ALL, Question, Verdict, answer, filters, period, target_filter};
 use crate::cli::{Common, ReportFormat};
 use crate::coverage;
 use crate::database::{Database, Wanted};
@@ -23,7 +23,7 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
         ));
     }
     let period = period(args)?;
-    let mut conditions = filters(args)?;
+    let mut conditions = filters(args, "sessions")?;
     conditions.extend(target_filter(args)?);
     let dataset = Dataset::open(data)?;
     let mut ended = conditions.clone();
@@ -37,17 +37,17 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
             sql::all(&conditions)
         );
     }
-    let columns = match args.output.format {
+    let shown = match args.output.format {
         ReportFormat::Table | ReportFormat::Markdown => IN_A_TABLE,
         ReportFormat::Csv | ReportFormat::Json | ReportFormat::Ndjson | ReportFormat::Parquet => {
-            "*"
+            ALL
         }
     };
     let order = match args.top {
         Some(_) => "bytes_up + bytes_down DESC, boot, session_no",
         None => "ts_end NULLS LAST, boot, session_no",
     };
-    let statement = format!("SELECT {columns} FROM ({rows}) ORDER BY {order}{}", limit(args));
+
     // A session that ended after the period is not running: with --open all ends are read.
     let reach = coverage::reach(&period);
     let mut wanted = vec![Wanted::of("slots", &reach)];
@@ -57,7 +57,9 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
         wanted.push(Wanted::of("sessions", &period));
     }
     let database = Database::open(&dataset, &wanted)?;
-    answer((&dataset, &database), "list sessions", &statement, args, &period)?;
+    let question =
+        Question { what: "list sessions", statement: rows, shown, order: order.to_owned() };
+    answer((&dataset, &database), &question, args, &period)?;
     Ok(Verdict::Fine)
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::grouping::Grouping;
-use super::{Verdict, answer, filters, limit, period, target_filter};
+use super::{ALL, Question, Verdict, answer, filters, period, target_filter};
 use crate::cli::{Key, Order, TopArgs};
 use crate::coverage;
 use crate::database::{Database, Wanted};
@@ -14,7 +14,7 @@ use crate::sql;
 pub(super) fn run(args: &TopArgs, data: &Path) -> Result<Verdict, Failure> {
     let common = &args.common;
     let period = period(common)?;
-    let mut conditions = filters(common)?;
+    let mut conditions = filters(common, "usage")?;
     conditions.extend(target_filter(common)?);
     conditions.extend(sql::in_period("slot_start", &period));
     let dataset = Dataset::open(data)?;
@@ -48,12 +48,8 @@ pub(super) fn run(args: &TopArgs, data: &Path) -> Result<Verdict, Failure> {
         &dataset,
         &[Wanted::of("usage", &period), Wanted::of("slots", &coverage::reach(&period))],
     )?;
-    answer(
-        (&dataset, &database),
-        "look for who moves most",
-        &(statement + &limit(common)),
-        common,
-        &period,
-    )?;
+    let order = format!("{measure} DESC, {}", grouping.names);
+    let question = Question { what: "look for who moves most", statement, shown: ALL, order };
+    answer((&dataset, &database), &question, common, &period)?;
     Ok(Verdict::Fine)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::grouping::Grouping;
-use super::{Verdict, answer, filters, limit, period, target_filter};
+use super::{ALL, Question, Verdict, answer, filters, period, target_filter};
 use crate::cli::{Common, Key};
 use crate::coverage;
 use crate::database::{Database, Wanted};
@@ -13,7 +13,7 @@ use crate::sql;
 
 pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
     let period = period(args)?;
-    let mut conditions = filters(args)?;
+    let mut conditions = filters(args, "usage")?;
     conditions.extend(target_filter(args)?);
     conditions.extend(sql::in_period("slot_start", &period));
     let dataset = Dataset::open(data)?;
@@ -32,12 +32,12 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
     let statement = include_str!("../query/usage.sql")
         .replace("{keys}", &grouping.keys)
         .replace("{names}", &grouping.names)
-        .replace("{order}", &order)
         .replace("{where}", &sql::all(&conditions));
     let database = Database::open(
         &dataset,
         &[Wanted::of("usage", &period), Wanted::of("slots", &coverage::reach(&period))],
     )?;
-    answer((&dataset, &database), "add up usage", &(statement + &limit(args)), args, &period)?;
+    let question = Question { what: "add up usage", statement, shown: ALL, order };
+    answer((&dataset, &database), &question, args, &period)?;
     Ok(Verdict::Fine)
 }

@@ -13,4 +13,4 @@ per_key AS (
     FROM chosen
     GROUP BY ALL
 )
-SELECT * FROM per_key ORDER BY "count" DESC, {names}
+SELECT * FROM per_key

@@ -35,4 +35,3 @@ SELECT {key_names}, sessions, bytes_up, bytes_down,
     round(100.0 * {measure} / nullif(sum({measure}) OVER (), 0), 2) AS share_percent,
     peak_bps, first_slot, last_slot
 FROM per_key JOIN peak ON {same_key}
-ORDER BY {measure} DESC, {key_names}

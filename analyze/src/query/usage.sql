@@ -21,4 +21,4 @@ per_key AS (
     FROM per_session
     GROUP BY ALL
 )
-SELECT * FROM per_key ORDER BY {order}
+SELECT * FROM per_key
