@@ -215,9 +215,9 @@ impl Writer {
     }
 
     fn seal(&mut self) -> Result<Vec<SealedSegment>, LogError> {
-        self.settle()?;
         let before = self.journal.segments().len();
-        let done = self.journal.seal().map_err(|error| self.refused(&error));
+        let done =
+            self.settle().and_then(|()| self.journal.seal().map_err(|error| self.refused(&error)));
         if self.journal.segments().len() > before {
             self.recovered();
         }
@@ -340,7 +340,26 @@ fn begin_event(
 
 #[cfg(test)]
 mod tests {
+    use journal::Settings;
+
     use super::*;
+
+    #[test]
+    fn what_is_sealed_can_be_published_while_the_disk_refuses() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(dir.path(), Settings::new(SpoolId(1))).unwrap();
+        let mut writer = Writer::new(journal, Marks::new());
+        writer.append(FrameKind::Rows, Rows::default().encode_to_vec().into()).unwrap();
+        assert_eq!(writer.seal().unwrap().len(), 1);
+        let refused =
+            || Trouble { reason: "no space".to_owned(), last_try: Instant::now(), appended: false };
+        writer.trouble = Some(refused());
+        let sealed = writer.seal().unwrap();
+        assert_eq!(sealed.len(), 1, "only publishing it makes room");
+        writer.journal.remove_through(sealed[0].last_frame).unwrap();
+        writer.trouble = Some(refused());
+        assert_eq!(writer.seal(), Err(LogError::Storage("no space".to_owned())));
+    }
 
     #[test]
     fn a_refused_frame_ends_its_stream_though_earlier_ones_become_durable_after_it() {
