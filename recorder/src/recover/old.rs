@@ -9,6 +9,7 @@ use schemas::manifest::{
     delta_version,
 };
 
+use super::part::join_boot;
 use crate::files::Files;
 use crate::manifest::DIRECTORY;
 
@@ -102,17 +103,7 @@ impl Known {
             }
         }
         for mark in boots {
-            let known = self.boot(&mark.node, &mark.boot);
-            known.last_seq = known.last_seq.max(mark.last_seq);
-            if mark.elsewhere.len() > known.elsewhere.len() {
-                known.elsewhere = mark.elsewhere;
-            }
-            if known.end.is_none() {
-                known.end = mark.end;
-            }
-            if !mark.closed.is_empty() {
-                known.closed = mark.closed;
-            }
+            join_boot(self.boot(&mark.node, &mark.boot), mark);
         }
     }
 

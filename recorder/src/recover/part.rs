@@ -7,7 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use schemas::manifest::{BootMark, Part, SpoolMark};
+use schemas::manifest::{BootEndMark, BootMark, Part, SpoolMark};
 use schemas::table::Table;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -37,21 +37,26 @@ impl PartMarks {
             let is_it =
                 |known: &&mut BootMark| (&known.node, &known.boot) == (&mark.node, &mark.boot);
             match self.boots.iter_mut().find(is_it) {
-                Some(known) => {
-                    known.last_seq = known.last_seq.max(mark.last_seq);
-                    if mark.elsewhere.len() > known.elsewhere.len() {
-                        known.elsewhere = mark.elsewhere;
-                    }
-                    if known.end.is_none() {
-                        known.end = mark.end;
-                    }
-                    if !mark.closed.is_empty() {
-                        known.closed = mark.closed;
-                    }
-                }
+                Some(known) => join_boot(known, mark),
                 None => self.boots.push(mark),
             }
         }
+    }
+}
+
+/// Takes over what another part or version says of a boot, in whatever order they are read: what is
+/// furthest stands, and the end that the boot told itself before one that was guessed.
+pub(super) fn join_boot(known: &mut BootMark, mark: BootMark) {
+    known.last_seq = known.last_seq.max(mark.last_seq);
+    if mark.elsewhere.len() > known.elsewhere.len() {
+        known.elsewhere = mark.elsewhere;
+    }
+    let knows = |end: &Option<BootEndMark>| end.as_ref().map(|end| (end.exact, end.last_seq));
+    if knows(&mark.end) > knows(&known.end) {
+        known.end = mark.end;
+    }
+    if !mark.closed.is_empty() {
+        known.closed = mark.closed;
     }
 }
 

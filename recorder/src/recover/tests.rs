@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use schemas::manifest::delta_file;
+use schemas::manifest::{BootEndMark, BootMark, delta_file};
 use schemas::wire::FrameKind;
 
 use super::*;
@@ -109,4 +109,29 @@ fn a_directory_in_use_is_left_alone() {
     fs::write(&config, format!("data = {:?}\n", bench.data.path())).unwrap();
     let _held = DataDir::claim(bench.data.path()).unwrap();
     assert_eq!(recover(&config).unwrap_err().exit, Exit::Locked);
+}
+
+#[test]
+fn a_boot_that_was_taken_for_dead_keeps_the_end_that_it_told_itself() {
+    let mark = |last_seq, exact| {
+        let end =
+            BootEndMark { last_seq, last_session_no: 0, unopened: 0, exact, ended_at: last_seq };
+        BootMark { boot: "a".into(), last_seq, end: Some(end), ..BootMark::default() }
+    };
+    let guesses = [mark(5, false), mark(7, false)];
+    let marks = [guesses[0].clone(), guesses[1].clone(), mark(9, true)];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let mut known = Known::default();
+        let mut of_parts = PartMarks::default();
+        for nth in order {
+            let boots = vec![marks[nth].clone()];
+            known.take_marks(Vec::new(), boots.clone());
+            of_parts.join(PartMarks { spools: Vec::new(), boots });
+        }
+        assert_eq!(known.boots.into_values().collect::<Vec<_>>(), [mark(9, true)]);
+        assert_eq!(of_parts.boots, [mark(9, true)]);
+    }
+    let mut known = Known::default();
+    known.take_marks(Vec::new(), guesses.to_vec());
+    assert_eq!(known.boots.into_values().collect::<Vec<_>>(), [mark(7, false)]);
 }
