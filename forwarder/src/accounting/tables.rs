@@ -177,12 +177,13 @@ pub(super) fn remove_orphans() -> io::Result<()> {
     Ok(())
 }
 
-/// Deletes a table whose spool is gone. Its header is read before it is locked: a lock, however
+/// Deletes a table whose spool is gone; one that cannot be looked for, as on a disk that fails or is
+/// closed to us, may be there. Its header is read before it is locked: a lock, however
 /// short, would look like a living process to the forwarder that comes to recover it.
 fn remove_orphan(path: &Path) -> io::Result<bool> {
     let file = OpenOptions::new().read(true).write(true).custom_flags(nofollow()).open(path)?;
     let header = Ledger::identify(Mapping::open(&file)?.words()).map_err(io::Error::other)?;
-    if Path::new(&header.spool_path).exists() || lock_dead(path)?.is_none() {
+    if Path::new(&header.spool_path).try_exists()? || lock_dead(path)?.is_none() {
         return Ok(false);
     }
     fs::remove_file(path)?;
@@ -255,6 +256,19 @@ mod tests {
         for table in [in_use, locked] {
             fs::remove_dir_all(table.parent().unwrap()).unwrap();
         }
+    }
+
+    #[test]
+    fn a_table_stays_when_nobody_can_tell_whether_its_spool_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = dir.path().canonicalize().unwrap().join("loop");
+        std::os::unix::fs::symlink("loop", &spool).unwrap();
+        let (table, lock) = table_of(&spool, 4);
+        flock(&lock, FlockOperation::Unlock).unwrap();
+        remove_orphans().unwrap();
+        let stays = table.exists();
+        drop(fs::remove_dir_all(table.parent().unwrap()));
+        assert!(stays);
     }
 
     #[test]
