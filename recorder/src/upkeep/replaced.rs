@@ -25,7 +25,8 @@ pub(super) struct Swept {
     pub(super) left_bytes: u64,
 }
 
-/// Deletes the files whose hour is over. `seen` says when each was first seen.
+/// Deletes the files whose hour is over. `seen` says when each was first seen. One that cannot be
+/// deleted holds up none of the others, and is tried again; the first error is told.
 pub(super) fn sweep(
     files: &Files,
     seen: &mut BTreeMap<String, Uptime>,
@@ -33,22 +34,29 @@ pub(super) fn sweep(
 ) -> io::Result<Swept> {
     let mut found = BTreeMap::new();
     let mut swept = Swept::default();
+    let mut failed = None;
     for path in all_files(files, &files.at(REPLACED))? {
         let Some(name) = path.strip_prefix(files.data()).ok().and_then(Path::to_str) else {
             continue;
         };
         let since = seen.get(name).filter(|since| now.since(since).is_some()).unwrap_or(now);
         if now.since(since).is_some_and(|us| us >= KEEP_REPLACED_US) {
-            files.fs().remove_if_there(&path)?;
-            swept.deleted += 1;
-        } else {
-            swept.left += 1;
-            swept.left_bytes += files.fs().metadata(&path).map_or(0, |metadata| metadata.len);
-            found.insert(name.to_owned(), since.clone());
+            match files.fs().remove_if_there(&path) {
+                Ok(_) => {
+                    swept.deleted += 1;
+                    continue;
+                }
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
         }
+        swept.left += 1;
+        swept.left_bytes += files.fs().metadata(&path).map_or(0, |metadata| metadata.len);
+        found.insert(name.to_owned(), since.clone());
     }
     *seen = found;
-    Ok(swept)
+    failed.map_or(Ok(swept), Err)
 }
 
 fn all_files(files: &Files, directory: &Path) -> io::Result<Vec<PathBuf>> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
-use journal::fs::{After, Fault, FileSystem, SimulatedDisk};
+use journal::fs::{After, Fault, FileSystem, Operation, SimulatedDisk};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas::manifest::{Part, REPLACED, UNCOMMITTED};
@@ -220,6 +220,27 @@ fn what_was_replaced_is_there_for_an_hour_and_then_gone() {
     assert_eq!(replaced(&disk), 0);
     let publisher = Publisher::open_on(files(&disk)).unwrap();
     assert_eq!(rows(&disk, &publisher), expected(false));
+}
+
+#[test]
+fn a_replaced_part_that_cannot_be_deleted_holds_up_no_other() {
+    // The operations of the round that deletes, with a fault at one of them, and what is left.
+    let delete_with = |fault: Option<usize>| {
+        let disk = filled_disk();
+        let mut keeper = keeper(&disk);
+        keeper.round(&told(0));
+        keeper.round(&told(0));
+        let before = disk.operations().len();
+        fault.into_iter().for_each(|nth| disk.plan(nth, Fault::Io));
+        keeper.round(&told(1));
+        let left = disk.files().into_iter().filter(|path| path.starts_with("/data/replaced"));
+        (disk.operations().split_off(before), left.count())
+    };
+    let (operations, left) = delete_with(None);
+    assert_eq!(left, 0);
+    let is_removal = |o: &Operation| o.action == "remove" && o.path.starts_with("/data/replaced");
+    let first = operations.iter().position(is_removal).unwrap();
+    assert_eq!(delete_with(Some(first + 1)).1, 1);
 }
 
 /// Opens what is left of a disk, checks it, and lets upkeep come to its end there.
