@@ -177,7 +177,9 @@ impl SegmentReader {
     fn fill(&mut self) -> Result<usize, JournalError> {
         let have = self.buffer.len();
         let at = self.offset + as_u64(have);
-        self.buffer.resize(have + READ_BYTES, 0);
+        // A frame that has begun has room for the whole of it.
+        let room = (self.buffer.capacity() - have).max(READ_BYTES);
+        self.buffer.resize(have + room, 0);
         let read = self.file.read_at(&mut self.buffer[have..], at);
         self.buffer.truncate(have + read.as_ref().copied().unwrap_or(0));
         read.map_err(JournalError::io("read", &self.path))

@@ -27,6 +27,11 @@ impl EncodedRows {
         Self { boot: boot.to_owned(), bytes: head.encode_to_vec(), first_seq: None }
     }
 
+    /// Makes room for rows of so many bytes, for whoever knows how many there will be.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     /// Adds a row of `sessions`.
     pub fn session(&mut self, row: &Session) {
         self.add(3, row, row.seq);

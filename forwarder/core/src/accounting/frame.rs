@@ -133,6 +133,9 @@ impl Ledger<'_> {
         row.is_final = is_final;
         row.active_us = (until.min(slot_end) - alive_from).max(0);
         row.quality = if slot.is_shared() { Quality::PartlyLost } else { quality } as i32;
+        if frame.sessions.is_empty() {
+            frame.rows.reserve(self.frame_bytes);
+        }
         frame.usage_rows += 1;
         frame.sheds |= covers_more || quality == Quality::Spread;
         frame.bytes.up += to.bytes.up.saturating_sub(from.bytes.up);
@@ -167,6 +170,7 @@ impl Ledger<'_> {
     ) -> Result<(), S::Error> {
         let Some(first_seq) = frame.first_seq() else { return Ok(()) };
         let frame = std::mem::replace(frame, self.frame());
+        self.frame_bytes = frame.rows.bytes().len();
         let tally = self.tally_after(&frame, first_seq);
         let (nth, before) = note_tally(self.words, tally);
         crash_point();

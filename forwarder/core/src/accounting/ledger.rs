@@ -52,6 +52,8 @@ pub struct Ledger<'t> {
     pub(super) next_seq: u64,
     pub(super) tally: Tally,
     pub(super) pages: Pages,
+    /// Length of the last frame. The next one is probably as long.
+    pub(super) frame_bytes: usize,
     denials: DenialBook,
     events: Vec<Event>,
     /// Events that could not wait.
@@ -95,6 +97,7 @@ impl<'t> Ledger<'t> {
             next_seq: last_seq + 1,
             tally,
             pages: Pages::default(),
+            frame_bytes: 0,
             denials: DenialBook::default(),
             events: Vec::new(),
             events_lost: 0,

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use schemas::vocab::SpoolId;
 use schemas::wire::{CRITICAL, Frame, FrameKind, SETTLED};
 
@@ -217,7 +217,8 @@ impl Journal {
         self.unsynced.clear();
         self.unsynced_bytes = 0;
         let passed = self.end.len().saturating_sub(in_last_page(bytes));
-        drop(self.end.split_to(passed));
+        // Not split off: its memory is what the next frames are encoded in.
+        self.end.advance(passed);
     }
 
     /// Keeps the last page of the newest segment, which is durable and holds `bytes`.
@@ -408,10 +409,8 @@ impl Journal {
     }
 
     fn write(&mut self, frame: &Frame) -> Result<u32, JournalError> {
-        let mut bytes = BytesMut::with_capacity(frame.encoded_len());
-        let crc = frame.encode(&mut bytes);
         let end = self.newest().bytes;
-        let new_end = end + as_u64(bytes.len());
+        let new_end = end + as_u64(frame.encoded_len());
         if new_end > self.reserved {
             let ahead = (self.reserved + RESERVE_AHEAD).min(self.settings.segment_bytes);
             let reserved = new_end.max(ahead);
@@ -419,14 +418,16 @@ impl Journal {
             self.file.allocate(reserved).map_err(JournalError::io(action, &self.newest().path))?;
             self.reserved = reserved;
         }
-        if let Err(error) = self.file.write_all_at(&bytes, end) {
+        let kept = self.end.len();
+        let crc = frame.encode(&mut self.end);
+        if let Err(error) = self.file.write_all_at(&self.end[kept..], end) {
+            self.end.truncate(kept);
             self.reserved = end;
             if let Err(cut) = self.file.set_len(end) {
                 self.poison = Some(format!("a short write could not be cut back: {cut}"));
             }
             return Err(JournalError::io("append to", &self.newest().path)(error));
         }
-        self.end.extend_from_slice(&bytes);
         if let Some(newest) = self.segments.back_mut() {
             newest.bytes = new_end;
         }

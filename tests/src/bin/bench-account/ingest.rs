@@ -17,6 +17,7 @@ use e2e_tests::scene::Scene;
 use prost::Message;
 use schemas::wire::{Ack, Frame, FrameKind, Hello, Lane, MAX_ACCOUNTING_PAYLOAD, PROTOCOL, Reject};
 
+use crate::peers;
 use crate::results::{Goal, Results};
 
 const NODE: &str = "edge-1";
@@ -58,7 +59,7 @@ pub(crate) fn run(usage: bool, rows: usize, results: &mut Results) -> Result<()>
     ensure!(counted == Some(made), "{counted:?} rows of {made} are in the tables");
     let test = if usage { "usage" } else { "sessions" };
     let goal = if usage { 1e6 } else { 2e5 };
-    let made = made as f64;
+    let (made_rows, made) = (made, made as f64);
     results.add(
         test,
         "rows/s per core, to published Parquet",
@@ -84,8 +85,30 @@ pub(crate) fn run(usage: bool, rows: usize, results: &mut Results) -> Result<()>
         memory as f64 / f64::from(1 << 20),
         None,
     );
-    let parts = bytes_below(&scene.data().join("accounting").join(table))?;
-    results.add(test, "Parquet's bytes per row", parts as f64 / made, None);
+    let parts = scene.data().join("accounting").join(table);
+    results.add(test, "Parquet's bytes per row", bytes_below(&parts)? as f64 / made, None);
+    let rate = made / core;
+    compare(test, rate, usize::try_from(made_rows)?, &parts, results)
+}
+
+/// The same job by others, in turn with the recorder.
+fn compare(
+    test: &'static str,
+    ours: f64,
+    rows: usize,
+    parts: &Path,
+    results: &mut Results,
+) -> Result<()> {
+    if let Some(rate) = peers::nfcapd(rows)? {
+        results.add(test, "nfcapd: flow records/s per core, from UDP to its files", rate, None);
+        results.add(test, "rows per core, ratio to nfcapd", ours / rate, None);
+    }
+    if let Some([memory, csv]) = peers::duckdb(parts, rows)? {
+        results.add(test, "DuckDB: rows/s per core, COPY from memory to Parquet", memory, None);
+        results.add(test, "DuckDB: rows/s per core, COPY from CSV to Parquet", csv, None);
+        results.add(test, "rows per core, ratio to DuckDB from memory", ours / memory, None);
+        results.add(test, "rows per core, ratio to DuckDB from CSV", ours / csv, None);
+    }
     Ok(())
 }
 

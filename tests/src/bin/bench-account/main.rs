@@ -6,6 +6,7 @@
 mod catch_up;
 mod ingest;
 mod outage;
+mod peers;
 mod results;
 
 use std::fs;

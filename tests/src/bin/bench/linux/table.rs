@@ -8,8 +8,8 @@ use super::plan::{Figure, Profile, Relay, Test};
 use super::results::{Line, MEAN, PEERS, Results};
 
 const OURS: [Relay; 2] = [Relay::Weir, Relay::WeirCapture];
-/// The forwarder's threads that would be there without an account.
-const RELAYING: [&str; 2] = ["forwarder/data", "forwarder/lookup"];
+/// The forwarder's threads that would be there without an account, whatever the program is called.
+const RELAYING: [&str; 2] = ["/data", "/lookup"];
 
 /// Everything, as bench.md holds it.
 pub(super) fn report(results: &Results, machine: &Machine, rounds: u32, seconds: f64) -> String {
@@ -180,8 +180,8 @@ fn threads(results: &Results, profile: Profile) -> Vec<Vec<String>> {
 }
 
 fn with_account(results: &Results, profile: Profile) -> Vec<Vec<String>> {
-    let head = ["test", "unit", "without", "ratio"].map(str::to_owned).to_vec();
-    let mut rows = vec![head];
+    let head = ["test", "unit", "without", "ratio", "on relaying threads", "on others"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (test, figure) in cpu_lines(results, profile) {
         let line = (profile, test, figure);
         let without = results.spread(line, Relay::WeirNoAccount);
@@ -193,18 +193,29 @@ fn with_account(results: &Results, profile: Profile) -> Vec<Vec<String>> {
             Some(goal) if goal.reached(ratio) => format!("{ratio:.3} ({})", goal.text()),
             Some(goal) => format!("{ratio:.3} ({}: missed)", goal.text()),
         };
-        rows.push(vec![test.to_string(), figure.unit().to_owned(), number(without.median), ratio]);
+        let [with, bare] = [Relay::Weir, Relay::WeirNoAccount]
+            .map(|relay| relaying_and_others(&results.threads(profile, test, relay)));
+        let added = [with[0] - bare[0], with[1] - bare[1]].map(|added| format!("{added:+.2}"));
+        let row = [test.to_string(), figure.unit().to_owned(), number(without.median), ratio];
+        rows.push(row.into_iter().chain(added).collect());
     }
     rows
+}
+
+fn relaying_and_others(by_thread: &[(&str, f64)]) -> [f64; 2] {
+    let all: f64 = by_thread.iter().map(|(_, value)| value).sum();
+    let relays = |name: &str| RELAYING.iter().any(|end| name.ends_with(end));
+    let relaying = by_thread.iter().filter(|(name, _)| relays(name));
+    let relaying: f64 = relaying.map(|(_, value)| value).sum();
+    [relaying, all - relaying]
 }
 
 fn account(results: &Results, profile: Profile) -> Vec<Vec<String>> {
     let mut rows = vec![["test", "unit", "account", "of all"].map(str::to_owned).to_vec()];
     for (test, figure) in cpu_lines(results, profile) {
         let by_thread = results.threads(profile, test, Relay::Weir);
-        let all: f64 = by_thread.iter().map(|(_, value)| value).sum();
-        let relaying = by_thread.iter().filter(|(name, _)| RELAYING.contains(name));
-        let account = all - relaying.map(|(_, value)| value).sum::<f64>();
+        let [relaying, account] = relaying_and_others(&by_thread);
+        let all = relaying + account;
         if all == 0.0 {
             continue;
         }
