@@ -78,7 +78,17 @@ impl Files {
         let mut file = self.create(temporary)?;
         file.write_all(content)?;
         self.finish(temporary, &*file.into_inner())?;
-        self.fs.hard_link(temporary, path)?;
+        // A disk may report a link as failed and have made it; who then took the content back would
+        // take it from under a name that counts.
+        match self.fs.hard_link(temporary, path) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists
+                    || self.fs.metadata(path).is_err() =>
+            {
+                return Err(error);
+            }
+            Ok(()) | Err(_) => {}
+        }
         // Whatever becomes of the temporary name: the next start removes it, if this does not.
         drop(self.fs.remove(temporary));
         Ok(())

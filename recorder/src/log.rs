@@ -176,7 +176,7 @@ impl SpoolOffer {
             self.first_frame
         };
         match held {
-            Some(held) => Some(first.max(held.frame + 1)),
+            Some(held) => Some(first.max(held.frame.saturating_add(1))),
             None => Some(first).filter(|first| *first > 0),
         }
     }
@@ -325,7 +325,7 @@ impl Stream {
         let mut whole = BytesMut::with_capacity(frame.encoded_len());
         let crc = frame.encode(&mut whole);
         let spool = self.offer.id;
-        let may_begin = self.held.is_none_or(|held| frame.number > held.frame + 1);
+        let may_begin = self.held.is_none_or(|held| frame.number > held.frame.saturating_add(1));
         let begins = match self.held {
             None => frame.number > 1,
             Some(_) => may_begin && self.offer.acked_elsewhere,
@@ -352,7 +352,8 @@ impl Stream {
         });
         self.handle.requests.send(request).await.map_err(|_closed| LogError::Stopped)?;
         self.held = Some(Mark { frame: frame.number, crc });
-        self.next = Some(frame.number + 1);
+        // Nobody comes to the last number but who wants to see what happens then.
+        self.next = Some(frame.number.saturating_add(1));
         Ok(Taken::New)
     }
 }

@@ -114,6 +114,11 @@ pub(super) fn rows(
         }
         for part in promised.values().filter(|part| part.rows > 0) {
             if !seen.contains(part.path.as_str()) {
+                if dataset.locate(part).is_none() {
+                    let path = dataset.root().join(&part.path);
+                    let path = path.display();
+                    return Err(Failure::Moved(format!("{path} went away while it was checked")));
+                }
                 let message = format!("it has no rows, the manifest says {}", part.rows);
                 check.fault(Place::file(&part.path), message);
             }

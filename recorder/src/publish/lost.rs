@@ -90,9 +90,10 @@ struct Known {
 
 impl Known {
     fn take(&mut self, row: &UsageView<'_>) {
-        self.datagrams_up += row.datagrams_up;
-        self.datagrams_down += row.datagrams_down;
-        self.active_us += row.active_us;
+        // What a forwarder says may be anything; a sum that is too large must not stop publishing.
+        self.datagrams_up = self.datagrams_up.saturating_add(row.datagrams_up);
+        self.datagrams_down = self.datagrams_down.saturating_add(row.datagrams_down);
+        self.active_us = self.active_us.saturating_add(row.active_us);
         if self.newest.boot.is_empty() || row.interval_seq > self.newest.interval_seq {
             self.newest = Usage {
                 boot: row.boot.to_owned(),
@@ -116,7 +117,7 @@ impl Known {
     /// The row of a session that was last heard of at the end of its newest slot.
     fn row(self, mark: &BootMark, session_no: i64) -> Session {
         let Self { newest, datagrams_up, datagrams_down, active_us } = self;
-        let ts_end = newest.slot_start + i64::from(newest.slot_len_s) * 1_000_000;
+        let ts_end = newest.slot_start.saturating_add(i64::from(newest.slot_len_s) * 1_000_000);
         Session {
             node: mark.node.clone(),
             boot: mark.boot.clone(),
@@ -129,7 +130,7 @@ impl Known {
             client_ip: newest.client_ip,
             listen_ip: UNKNOWN_IP.to_owned(),
             target_ip: newest.target_ip,
-            ts_start: ts_end - active_us,
+            ts_start: ts_end.saturating_sub(active_us),
             ts_end,
             duration_us: active_us,
             bytes_up: newest.total_up,

@@ -111,6 +111,9 @@ fn candidate(found: &Found) -> Option<Candidate> {
     })
 }
 
+/// A version that no recorder comes to: a name with a larger one is a stranger's.
+const BEYOND_VERSIONS: u64 = 1 << 60;
+
 /// The newest version that anything is named for: names of merged parts come from versions too.
 fn newest(known: &Known, found: &[Found]) -> u64 {
     let numbers = found.iter().flat_map(|found| {
@@ -118,7 +121,7 @@ fn newest(known: &Known, found: &[Found]) -> u64 {
         let merged = if name.starts_with("log-") || name.starts_with(LOST) { "" } else { name };
         merged.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok())
     });
-    numbers.fold(known.version, u64::max)
+    numbers.filter(|number| *number < BEYOND_VERSIONS).fold(known.version, u64::max)
 }
 
 /// Looks at every part below `accounting/`.

@@ -103,6 +103,18 @@ fn a_part_whose_commit_was_cut_off_gets_its_name() {
 }
 
 #[test]
+fn the_version_in_a_strangers_name_is_not_believed() {
+    let (bench, _) = published();
+    let before = bench.tables();
+    let day = bench.data.path().join("accounting/usage/date=2026-10-31");
+    fs::write(day.join("day-18446744073709551615-00-00.parquet"), "none of ours").unwrap();
+    let refused = recover_in(&files(&bench)).unwrap_err();
+    assert_eq!(refused.exit, Exit::No);
+    assert!(bench.publisher().manifest().version() < 10);
+    assert_eq!(bench.tables(), before);
+}
+
+#[test]
 fn a_directory_in_use_is_left_alone() {
     let bench = Bench::new();
     let config = bench.data.path().join("recorder.toml");

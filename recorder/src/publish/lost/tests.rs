@@ -143,6 +143,21 @@ fn rows_of_a_boot_that_was_not_dead_take_the_place_of_what_was_made_for_it() {
 }
 
 #[test]
+fn figures_beyond_all_measure_do_not_keep_a_lost_boot_from_being_closed() {
+    let mut bench = Bench::new();
+    let absurd = |seq, interval_seq| Usage {
+        datagrams_up: i64::MAX,
+        active_us: i64::MAX,
+        ..usage(1, seq, interval_seq, 10)
+    };
+    let frame = rows(vec![absurd(1, 0), absurd(2, 1)], Vec::new());
+    bench.receive(SPOOL, 1, FrameKind::Rows, &frame);
+    bench.receive(SPOOL, 2, FrameKind::BootEnd, &end(2, false));
+    drop(publish_all(&mut bench));
+    assert!(of_table(&bench, "sessions")[0].0.contains("/lost-"));
+}
+
+#[test]
 fn nothing_is_closed_when_a_part_cannot_be_read() {
     let mut bench = lost_boot();
     let segments = bench.seal();
