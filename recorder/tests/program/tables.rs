@@ -1,5 +1,6 @@
 //! The tables, read as any reader does: the list from the manifest, the rows from the files.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -28,19 +29,31 @@ pub(crate) fn count(data: &Path, table: &str) -> usize {
 
 fn batches(data: &Path, table: &str) -> Vec<RecordBatch> {
     let mut batches = Vec::new();
-    for part in deltas(data).into_iter().flat_map(|delta| delta.add) {
-        if part.table == table {
-            let file = File::open(data.join(&part.path)).unwrap();
-            let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-            batches.extend(reader.map(Result::unwrap));
-        }
+    for path in parts(data, table) {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(open(data, &path)).unwrap();
+        batches.extend(reader.build().unwrap().map(Result::unwrap));
     }
     batches
 }
 
-fn deltas(data: &Path) -> Vec<Delta> {
+/// The parts that the manifest names: those of hours that are over are merged while we look on.
+fn parts(data: &Path, table: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(data.join("manifest")).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    paths.iter().map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
+    let mut parts = BTreeSet::new();
+    for path in paths {
+        let delta: Delta = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        delta.remove.iter().for_each(|path| drop(parts.remove(path)));
+        let of_table = delta.add.into_iter().filter(|part| part.table == table);
+        parts.extend(of_table.map(|part| part.path));
+    }
+    parts
+}
+
+/// A part under its name, the one it has until it is committed, or where it is put once replaced.
+fn open(data: &Path, path: &str) -> File {
+    let names =
+        [path.to_owned(), format!("{path}.new"), path.to_owned(), format!("replaced/{path}")];
+    names.iter().find_map(|name| File::open(data.join(name)).ok()).expect(path)
 }
