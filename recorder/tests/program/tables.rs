@@ -41,10 +41,10 @@ fn parts(data: &Path, table: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(data.join("manifest")).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    let mut parts = BTreeSet::new();
+    let mut parts: BTreeSet<String> = BTreeSet::new();
     for path in paths {
         let delta: Delta = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-        delta.remove.iter().for_each(|path| drop(parts.remove(path)));
+        parts.retain(|path| !delta.remove.contains(path));
         let of_table = delta.add.into_iter().filter(|part| part.table == table);
         parts.extend(of_table.map(|part| part.path));
     }
