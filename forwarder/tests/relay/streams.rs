@@ -122,7 +122,8 @@ fn a_reset_in_mid_stream_reaches_the_other_side(mode: Mode) {
     for session in &rows.sessions {
         let [received_up, up, received_down, down] = bytes_of(session);
         assert!(up <= received_up && down <= received_down, "{session:?}");
-        assert_eq!(session.errno, Some(104));
+        // The kernel says ECONNRESET to whatever asks first, and EPIPE to a write after that.
+        assert!(matches!(session.errno, Some(104 | 32)), "{session:?}");
     }
 }
 
