@@ -10,6 +10,7 @@
 mod currency;
 mod days;
 mod percentile;
+mod read;
 mod unit;
 mod window;
 
@@ -20,6 +21,7 @@ use schemas::vocab::{CustomerName, RuleName, ServiceName};
 pub use currency::Currency;
 pub use days::{Days, Span, Validity, billing_period};
 pub use percentile::{Missing, Mode, Percentile, Rank};
+pub use read::KEYS;
 pub use unit::{Dimension, Unit};
 pub use window::{STEP_MINUTES, WEEK_STEPS, Window, Windows};
 
