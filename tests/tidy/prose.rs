@@ -15,6 +15,7 @@ fn every_link_leads_somewhere() {
         "docs/analyze.md",
         "docs/recorder.md",
         "docs/logging.md",
+        "docs/tariffs.md",
     ]) {
         let page = root().join(page);
         for link in links(&read(&page)) {

@@ -1,8 +1,9 @@
 //! `tariffs.toml`: what is charged for, and whom.
 //!
-//! The model holds what was checked and cannot be wrong: tiers ascend, windows cover the week once,
-//! units fit what they measure, every contract has a tariff. Amounts are [`Exact`]; what is done with
-//! them is the business of [`rating`](crate::rating).
+//! [`Tariffs::parse`] reads the text of a file and tells every fault of it with its place. What it
+//! gives cannot be wrong: tiers ascend, windows cover the week once, units fit what they measure,
+//! every contract has a tariff. Amounts are [`Exact`]; what is done with them is the business of
+//! [`rating`](crate::rating).
 //!
 //! A tariff's versions are its prices one after the other, without a gap. Days are those of the
 //! tariff's zone. No clock and no file is asked here.
