@@ -10,6 +10,7 @@ mod diagnostics;
 mod docs;
 mod drain;
 mod early;
+mod generate;
 mod hostile;
 mod install;
 mod logging;

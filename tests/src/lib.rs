@@ -12,6 +12,7 @@ pub mod binary;
 pub mod clock;
 pub mod cpu;
 pub mod descriptors;
+pub mod dice;
 pub mod endpoint;
 pub mod markdown;
 pub mod name_server;

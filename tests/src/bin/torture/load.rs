@@ -9,10 +9,10 @@ use e2e_tests::address;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::dice::Dice;
 use crate::plan::{Kind, Plan};
 use crate::truth::Truth;
 use crate::{tcp, udp};
+use e2e_tests::dice::Dice;
 
 /// Client ports of an address; after the last one the client takes another address, so that each
 /// session finds its row by where it came from.

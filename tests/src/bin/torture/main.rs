@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 mod answer;
-mod dice;
 mod disk;
 mod judge;
 mod link;

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::dice::Dice;
+use e2e_tests::dice::Dice;
 
 /// Most bytes that an end reads or writes at once.
 pub(crate) const CHUNK: usize = 64 << 10;
@@ -83,7 +83,7 @@ pub(crate) enum Stream {
 pub(crate) fn content(stream: Stream, offset: u64, len: usize) -> &'static [u8] {
     static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let mut dice = Dice::new(0, 0);
-        let once: Vec<u8> = (0..PERIOD).map(|_| dice.next().to_be_bytes()[0]).collect();
+        let once: Vec<u8> = (0..PERIOD).map(|_| dice.throw().to_be_bytes()[0]).collect();
         once.iter().chain(&once).copied().collect()
     });
     let from = (offset + stream as u64) % PERIOD as u64;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::dice::Dice;
+use e2e_tests::dice::Dice;
 
 /// One of the two, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
