@@ -97,7 +97,8 @@ pub fn key(key: Key, column: &str, period: &Period, range: (i64, i64)) -> String
             let (local, offset) = local_time(column, period, range);
             format!("strftime({local}, '%Y-%m-%dT%H:00') || {offset}")
         }
-        Key::Day => format!("strftime({}, '%Y-%m-%d')", local_time(column, period, range).0),
+        // Half of what strftime takes.
+        Key::Day => format!("{}::DATE::VARCHAR", local_time(column, period, range).0),
         Key::Month => format!("strftime({}, '%Y-%m')", local_time(column, period, range).0),
         Key::Service
         | Key::Rule

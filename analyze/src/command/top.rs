@@ -32,23 +32,31 @@ pub(super) fn run(args: &TopArgs, data: &Path) -> Result<Verdict, Failure> {
         Order::Both => "(bytes_up + bytes_down)",
         Order::Sessions => "sessions",
     };
+    let order = format!("{measure} DESC, {}", grouping.names);
+    let largest = match common.top {
+        // What is asked of the report's own columns may ask the rate.
+        Some(rows) if common.having.is_none() => format!("ORDER BY {order} LIMIT {rows}"),
+        _ => String::new(),
+    };
     // NULL is a key like any other, as for traffic without a customer.
-    let same = |name: &String| format!("per_key.{name} IS NOT DISTINCT FROM peak.{name}");
-    let same_key = grouping.columns.iter().map(same).collect::<Vec<_>>().join(" AND ");
-    let key_names =
-        grouping.columns.iter().map(|name| format!("per_key.{name}")).collect::<Vec<_>>();
+    let same = |left: &str, right: &str| {
+        let same = |name: &String| format!("{left}.{name} IS NOT DISTINCT FROM {right}.{name}");
+        grouping.columns.iter().map(same).collect::<Vec<_>>().join(" AND ")
+    };
+    let key_names = grouping.columns.iter().map(|name| format!("shown.{name}")).collect::<Vec<_>>();
     let statement = include_str!("../query/top.sql")
         .replace("{keys}", &grouping.keys)
         .replace("{names}", &grouping.names)
         .replace("{key_names}", &key_names.join(", "))
-        .replace("{same_key}", &same_key)
+        .replace("{same_in_shown}", &same("chosen", "shown"))
+        .replace("{same_in_peak}", &same("shown", "peak"))
+        .replace("{largest}", &largest)
         .replace("{measure}", measure)
         .replace("{where}", &sql::all(&conditions));
     let database = Database::open(
         &dataset,
         &[Wanted::of("usage", &period), Wanted::of("slots", &coverage::reach(&period))],
     )?;
-    let order = format!("{measure} DESC, {}", grouping.names);
     let question = Question { what: "look for who moves most", statement, shown: ALL, order };
     answer((&dataset, &database), &question, common, &period)?;
     Ok(Verdict::Fine)
