@@ -15,6 +15,7 @@ pub mod dataset;
 pub mod exact;
 pub mod expression;
 pub mod failure;
+pub mod figures;
 pub mod manifest;
 pub mod network;
 pub mod pcap;

@@ -1,6 +1,7 @@
 //! The command line: what was typed. What it means is decided by the modules of the commands.
 
 mod common;
+mod insight;
 mod key;
 
 use std::env;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use common::{Common, FilterArgs, OutputArgs, PeriodArgs, ReportFormat};
+pub use insight::{CompareArgs, Direction, ReconcileArgs};
 pub use key::Key;
 
 /// `data` of a packaged recorder.
@@ -95,6 +97,47 @@ pub enum Command {
         analyze denied --by reason,day\n  \
         analyze denied --by client/24 -n 20")]
     Denied(Common),
+    /// This period beside the one before it: who grew, who is new, who vanished.
+    ///
+    /// The period before a month, day or year is the one before it in the calendar of --tz, of any
+    /// other as long a time. z_score tells how unusual the figure is: how many standard deviations
+    /// it lies from the mean of the earlier periods that were wholly recorded. The largest change
+    /// comes first.
+    #[command(after_long_help = "Examples:\n  \
+        analyze compare --period 2026-10\n  \
+        analyze compare --by service,client/24 --since -1d --direction down -n 20\n  \
+        analyze compare --since -1h --earlier 24 --having 'z_score > 3 or state = new'")]
+    Compare(CompareArgs),
+    /// Do the sums agree: usage, sessions, slots, and somebody else's figures?
+    ///
+    /// Without --against the difference is that of sessions and usage, which running sessions and
+    /// sessions over the edge of the period explain; with it, that of the file and usage. cause is
+    /// what most likely explains it. slots_bytes is there with --by node, because slots know nodes
+    /// and nothing else.
+    #[command(after_long_help = "Examples:\n  \
+        analyze reconcile --period 2026-10\n  \
+        analyze reconcile --by node\n  \
+        analyze reconcile --period 2026-10 --direction down --against provider.csv")]
+    Reconcile(ReconcileArgs),
+    /// How good the account is: per forwarder, what was measured and what went wrong.
+    ///
+    /// Slots by status, slots of which nobody knows, row numbers that no row has, runs whose account
+    /// was lost, sessions recovered after a crash, rows that are not exact, steps of the clock, how
+    /// full the spool was, what captures and receive queues dropped. `verify` proves; this counts.
+    #[command(after_long_help = "Examples:\n  \
+        analyze quality --period 2026-10\n  \
+        analyze quality --since -7d --having 'slots_missing > 0 or seq_missing > 0'")]
+    Quality(Common),
+    /// Which capture file holds which session, and where.
+    ///
+    /// One row per session and file, for captures that began in the period. Files that are still
+    /// open are not in the index yet; a row without file is of one that retention has deleted. When
+    /// retention will delete a file is decided by the recorder's configuration and not told here.
+    #[command(after_long_help = "Examples:\n  \
+        analyze captures --customer acme --since -1d\n  \
+        analyze captures --having 'dropped_bytes > 0' --format csv\n  \
+        analyze captures --where 'truncated = false' -n 10")]
+    Captures(Common),
     /// Write one session's captured packets as a pcapng file.
     #[command(
         long_about = "Write one session's captured packets as a pcapng file, or its payload as raw bytes.\n\n\

@@ -52,3 +52,17 @@ impl Grouping {
         Ok(Self { keys: expressions.join(", "), names: columns.join(", "), columns })
     }
 }
+
+/// Refuses hours, days and months where periods as a whole are looked at.
+///
+/// # Errors
+/// 64 when one is among the keys.
+pub(super) fn refuse_times(command: &str, keys: &[Key]) -> Result<(), Failure> {
+    let time = keys.iter().find(|key| matches!(key, Key::Hour | Key::Day | Key::Month));
+    time.map_or(Ok(()), |key| {
+        Err(Failure::Usage(format!(
+            "--by {}: {command} looks at whole periods; `usage` groups by time",
+            key.column()
+        )))
+    })
+}

@@ -1,9 +1,14 @@
 //! The commands, one module each.
 
 mod captured;
+mod captures;
+mod compare;
 mod denied;
 mod grouping;
+mod newest;
 mod pcap;
+mod quality;
+mod reconcile;
 mod session;
 mod sessions;
 mod sql;
@@ -48,6 +53,10 @@ pub fn run(command: &Command, data: &Path) -> Result<Verdict, Failure> {
         Command::Sessions(args) => sessions::run(args, data),
         Command::Session(args) => session::run(args, data),
         Command::Denied(args) => denied::run(args, data),
+        Command::Compare(args) => compare::run(args, data),
+        Command::Reconcile(args) => reconcile::run(args, data),
+        Command::Quality(args) => quality::run(args, data),
+        Command::Captures(args) => captures::run(args, data),
         Command::Pcap(args) => pcap::run(args, data),
         Command::Wireshark(args) => wireshark::run(args, data),
         Command::Sql(args) => sql::run(args, data),

@@ -30,9 +30,13 @@ impl Unit {
         if column.ends_with("_percent") {
             return Self::Percent;
         }
-        if column == "sessions" {
+        if column.ends_with("_bytes") {
+            return Self::Bytes;
+        }
+        if ["sessions", "slots_", "rows_", "seq_missing"].iter().any(|of| column.starts_with(of)) {
             return Self::Count;
         }
+        let column = column.strip_prefix("previous_").unwrap_or(column);
         let known = TABLES.iter().flat_map(|table| table.columns).find(|c| c.name == column);
         match known.map_or("", |column| column.unit) {
             "" => Self::Plain,
@@ -168,6 +172,9 @@ mod tests {
             ("sessions", Unit::Count),
             ("peak_bps", Unit::BitsPerSecond),
             ("share_percent", Unit::Percent),
+            ("slots_missing", Unit::Count),
+            ("spool_peak_bytes", Unit::Bytes),
+            ("previous_bytes_up", Unit::Bytes),
         ];
         for (column, unit) in cases {
             assert_eq!(Unit::of(column), unit, "{column}");

@@ -22,6 +22,7 @@ use crate::progress::Progress;
 pub use output::write;
 pub use parts::damage;
 pub use place::Place;
+pub(crate) use rows::{elsewhere, relation, retired};
 
 /// Faults and notes that are kept per check; further ones are counted.
 pub const KEPT: usize = 1000;

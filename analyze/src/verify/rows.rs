@@ -146,7 +146,7 @@ fn marks(dataset: &Dataset) -> String {
 }
 
 /// The rows of boots that went to other recorders, as a relation.
-fn elsewhere(dataset: &Dataset) -> String {
+pub(crate) fn elsewhere(dataset: &Dataset) -> String {
     let rows = dataset.boots().flat_map(|mark| {
         let (node, boot) = (sql::text(&mark.node), sql::text(&mark.boot));
         let range =
@@ -157,7 +157,7 @@ fn elsewhere(dataset: &Dataset) -> String {
 }
 
 /// Up to when retention has emptied which table, as a relation.
-fn retired(dataset: &Dataset) -> String {
+pub(crate) fn retired(dataset: &Dataset) -> String {
     let rows = schemas::table::TABLES.iter().filter_map(|table| {
         let before = dataset.retired(table.name)?;
         Some(format!("({}, {})", sql::text(table.name), sql::time(before)))
@@ -166,7 +166,7 @@ fn retired(dataset: &Dataset) -> String {
 }
 
 /// Rows of literals as a relation, also of none.
-fn relation(columns: &str, rows: impl Iterator<Item = String>) -> String {
+pub(crate) fn relation(columns: &str, rows: impl Iterator<Item = String>) -> String {
     let names: Vec<&str> = columns.split(", ").filter_map(|c| c.split(' ').next()).collect();
     let types = columns.split(", ").filter_map(|c| c.split(' ').nth(1));
     // The first row gives the types and is none.

@@ -6,7 +6,8 @@ use crate::support::Data;
 use crate::support::account::{Account, ENDED, at};
 
 /// Commands that report about a period.
-const REPORTS: [&str; 4] = ["usage", "top", "sessions", "denied"];
+const REPORTS: [&str; 8] =
+    ["usage", "top", "sessions", "denied", "quality", "captures", "compare", "reconcile"];
 /// Commands that do not.
 const OTHERS: [&str; 6] = ["session", "pcap", "wireshark", "sql", "verify", "help"];
 

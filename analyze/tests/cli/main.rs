@@ -4,6 +4,7 @@
 
 mod coverage;
 mod formats;
+mod insight;
 mod proof;
 mod reference;
 mod refusals;
