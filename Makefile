@@ -40,9 +40,10 @@ lint: duckdb ## Checks format, lints and documentation
 build: duckdb ## Builds release binaries in target/release
 	$(CARGO) build --workspace --release $(FEATURES)
 
-bench: build no-account ## Compares Weir with HAProxy, nginx and realm, measures the account (10 minutes, as root)
+bench: build no-account ## Compares Weir with HAProxy, nginx and realm, measures account and reports (20 minutes, as root)
 	@$(RELEASE)/bench
 	@$(RELEASE)/bench-account
+	@$(RELEASE)/bench-analyze
 
 # The forwarder without an account lies beside the one that is installed, under a name of its own.
 no-account: build

@@ -89,6 +89,26 @@ fn an_outage_and_its_end_lose_no_session_however_much_waits() {
 }
 
 #[test]
+fn analyze_answers_what_duckdb_and_nfdump_answer() {
+    let out = tempfile::tempdir().unwrap();
+    let keep = out.path().join("kept").display().to_string();
+    let arguments = ["--rounds=1", "--sessions=3000", "--customers=20", "--keep", &keep];
+    // An answer that is another one is an error.
+    let (fine, said) = run("bench-analyze", &arguments, out.path());
+    assert!(fine, "{said}");
+    let json = std::fs::read(out.path().join("bench-analyze.json")).unwrap();
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    for (test, figure) in [
+        ("usage --by customer,day", "times of DuckDB's time"),
+        ("sessions --client ADDRESS", "analyze's memory at most, MiB"),
+    ] {
+        let found = json["results"].as_array().unwrap().iter();
+        let mut found = found.filter(|row| row["test"] == test && row["figure"] == figure);
+        assert!(found.next().unwrap()["median"].as_f64().unwrap() > 0.0, "{test}: {said}");
+    }
+}
+
+#[test]
 fn without_root_it_says_what_to_type() {
     let mut command = Command::new(binary::path("bench"));
     if rustix::process::geteuid().is_root() {

@@ -14,6 +14,7 @@ pub mod cpu;
 pub mod descriptors;
 pub mod dice;
 pub mod endpoint;
+pub mod figures;
 pub mod markdown;
 pub mod name_server;
 pub mod process;

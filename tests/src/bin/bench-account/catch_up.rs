@@ -11,7 +11,7 @@ use journal::{Heading, Journal, Settings};
 use schemas::vocab::SpoolId;
 use schemas::wire::Frame;
 
-use crate::results::{Goal, Results};
+use e2e_tests::figures::{Goal, Results};
 
 const BOOT: &str = "k3f9x2ab";
 /// Sessions a second while the recorder was away.

@@ -18,7 +18,7 @@ use prost::Message;
 use schemas::wire::{Ack, Frame, FrameKind, Hello, Lane, MAX_ACCOUNTING_PAYLOAD, PROTOCOL, Reject};
 
 use crate::peers;
-use crate::results::{Goal, Results};
+use e2e_tests::figures::{Goal, Results};
 
 const NODE: &str = "edge-1";
 const BOOT: &str = "k3f9x2ab";

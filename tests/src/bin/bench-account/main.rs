@@ -7,17 +7,22 @@ mod catch_up;
 mod ingest;
 mod outage;
 mod peers;
-mod results;
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::{env, thread};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
-use results::Results;
+use e2e_tests::figures::Results;
+
+const SAID: &str = "# What the account costs
+
+Senders, clients and servers share the cores. Medians of the rounds with their spread (lowest..highest). A core is a \
+    second of the recorder's processor time, whatever it is spent on: socket, log with fsync, Parquet. Others do less for \
+    a record: nfcapd (IPFIX of nine fields over UDP, LZ4) acknowledges and syncs nothing; DuckDB (one thread, ZSTD 3) \
+    writes the very same rows as Parquet and nothing else, while the recorder writes a row of usage with each session \
+    besides.";
 
 /// Measures the account by itself, on this machine: what the recorder takes in per core, and what
 /// becomes of an hour without a recorder.
@@ -88,18 +93,7 @@ fn run(options: &Options) -> Result<()> {
             Test::CatchUp => catch_up::run(options.waiting, &mut results)?,
         }
     }
-    let cores = thread::available_parallelism().map_or(1, Into::into);
-    let text = results.table(cores);
-    let out = options.out.clone().map_or_else(beside_the_build, Ok)?;
-    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
-    let json = serde_json::to_vec_pretty(&results.json(cores))?;
-    for (name, contents) in [("bench-account.md", text.as_bytes()), ("bench-account.json", &json)] {
-        let path = out.join(name);
-        fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    println!("{text}");
-    eprintln!("bench-account: written to {}", out.display());
-    Ok(())
+    results.publish("bench-account", SAID, options.out.as_deref())
 }
 
 impl Test {
@@ -111,11 +105,4 @@ impl Test {
             Self::CatchUp => "a spool of an hour is delivered",
         }
     }
-}
-
-/// `bench/` in the directory that holds the one of this program.
-fn beside_the_build() -> Result<PathBuf> {
-    let own = env::current_exe().context("cannot find this program's own file")?;
-    let target = own.ancestors().nth(2).context("this program lies in no directory")?;
-    Ok(target.join("bench"))
 }

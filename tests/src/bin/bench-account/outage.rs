@@ -12,7 +12,7 @@ use e2e_tests::statistics::percentile;
 use e2e_tests::wait;
 use socket2::{Domain, Socket, Type};
 
-use crate::results::{Goal, Results};
+use e2e_tests::figures::{Goal, Results};
 
 /// Sessions a second.
 const RATE: u32 = 1000;

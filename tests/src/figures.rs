@@ -1,13 +1,20 @@
 //! What was measured, against what is to be reached.
 
-use e2e_tests::markdown::{aligned, number};
-use e2e_tests::statistics::Spread;
+use std::path::{Path, PathBuf};
+use std::{env, fs, thread};
+
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
+
+use crate::markdown::{aligned, number};
+use crate::statistics::Spread;
 
 /// A bound, and on which side of it is right.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Goal {
+pub enum Goal {
+    /// This or less.
     AtMost(f64),
+    /// This or more.
     AtLeast(f64),
 }
 
@@ -27,6 +34,7 @@ impl Goal {
     }
 }
 
+#[derive(Debug)]
 struct Line {
     test: &'static str,
     figure: &'static str,
@@ -35,12 +43,12 @@ struct Line {
 }
 
 /// Figures in the order in which they were first measured.
-#[derive(Default)]
-pub(crate) struct Results(Vec<Line>);
+#[derive(Debug, Default)]
+pub struct Results(Vec<Line>);
 
 impl Results {
     /// Takes in a figure; the same one of another round joins it.
-    pub(crate) fn add(
+    pub fn add(
         &mut self,
         test: &'static str,
         figure: &'static str,
@@ -54,8 +62,8 @@ impl Results {
         }
     }
 
-    /// For people.
-    pub(crate) fn table(&self, cores: usize) -> String {
+    /// For people: medians of the rounds with their spread, a row for each figure.
+    pub fn table(&self) -> String {
         let mut rows = vec![["test", "figure", "median", "goal"].map(str::to_owned).to_vec()];
         for line in &self.0 {
             let Some(spread) = Spread::of(&line.values) else { continue };
@@ -72,18 +80,33 @@ impl Results {
             });
             rows.push(vec![line.test.to_owned(), line.figure.to_owned(), median, goal]);
         }
-        format!(
-            "# What the account costs\n\n{cores} cores, which senders, clients and servers share. Medians of the rounds with \
-             their spread (lowest..highest). A core is a second of the recorder's processor time, whatever it is spent on: socket, log with \
-             fsync, Parquet. Others do less for a record: nfcapd (IPFIX of nine fields over UDP, LZ4) acknowledges and \
-             syncs nothing; DuckDB (one thread, ZSTD 3) writes the very same rows as Parquet and nothing else, while \
-             the recorder writes a row of usage with each session besides.\n\n{}",
-            aligned(&rows)
-        )
+        aligned(&rows)
+    }
+
+    /// Prints the table under what is said of it, and writes it beside one for programs, as
+    /// `name.md` and `name.json`, to `out`; without one to `bench/` in the directory that holds the
+    /// one of this program.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn publish(&self, name: &str, said: &str, out: Option<&Path>) -> Result<()> {
+        let cores = thread::available_parallelism().map_or(1, Into::into);
+        let text = format!("{said}\n\n{cores} cores.\n\n{}", self.table());
+        let out = out.map_or_else(beside_the_build, |out| Ok(out.to_owned()))?;
+        fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+        let json = serde_json::to_string_pretty(&self.json(cores))?;
+        for (ending, contents) in [("md", &text), ("json", &json)] {
+            let path = out.join(format!("{name}.{ending}"));
+            fs::write(&path, contents)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        println!("{text}");
+        eprintln!("{name}: written to {}", out.display());
+        Ok(())
     }
 
     /// For programs.
-    pub(crate) fn json(&self, cores: usize) -> Value {
+    pub fn json(&self, cores: usize) -> Value {
         let lines = self.0.iter().filter_map(|line| {
             let spread = Spread::of(&line.values)?;
             let goal = line
@@ -96,4 +119,15 @@ impl Results {
         });
         json!({"cores": cores, "results": lines.collect::<Vec<_>>()})
     }
+}
+
+/// `bench/` in the directory that holds the one of this program: for results, and for what is made
+/// once and measured often.
+///
+/// # Errors
+/// The program's file cannot be found.
+pub fn beside_the_build() -> Result<PathBuf> {
+    let own = env::current_exe().context("cannot find this program's own file")?;
+    let target = own.ancestors().nth(2).context("this program lies in no directory")?;
+    Ok(target.join("bench"))
 }
