@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::vec;
 
 use arrow::array::RecordBatch;
@@ -53,8 +54,8 @@ pub struct Database {
     connection: Connection,
     /// Checksums of the parts that the views read.
     read: Vec<String>,
-    // DuckDB spills here; the directory goes with the database.
-    _scratch: Scratch,
+    // DuckDB spills here; the directory goes with the database, unless somebody else made it.
+    _scratch: Option<Scratch>,
 }
 
 impl fmt::Debug for Database {
@@ -78,10 +79,7 @@ impl Database {
     /// 74 when a part is missing or its footer cannot be read, 70 when DuckDB does not start.
     pub fn open(dataset: &Dataset, wanted: &[Wanted<'_>]) -> Result<Self, Failure> {
         let scratch = Scratch::create()?;
-        let connection = connect().map_err(|error| {
-            Failure::Internal(format!("cannot start the embedded DuckDB: {error}"))
-        })?;
-        let mut database = Self { connection, read: Vec::new(), _scratch: scratch };
+        let mut database = Self::start()?;
         let mut paths = Vec::new();
         for table in TABLES {
             let Some(wanted) = wanted.iter().find(|wanted| wanted.table == table.name) else {
@@ -89,12 +87,52 @@ impl Database {
             };
             let parts = locate(dataset, table, wanted.period)?;
             let (parts, sums): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-            database.run(&format!("define the view {}", table.name), &view(table, &parts))?;
+            database.define(table, &parts)?;
             paths.extend(parts);
             database.read.extend(sums);
         }
-        database.run("lock the settings", &lock(&paths, &database._scratch))?;
+        database.run("lock the settings", &lock(&paths, scratch.path()))?;
+        database._scratch = Some(scratch);
         Ok(database)
+    }
+
+    /// Opens a view over the named parts of each named table, spilling to a directory of the
+    /// caller's and using so many bytes of memory.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_parts(
+        parts: &[(String, Vec<String>)],
+        scratch: &Path,
+        memory: u64,
+    ) -> Result<Self, Failure> {
+        let database = Self::start()?;
+        for (name, parts) in parts {
+            if let Some(table) = TABLES.iter().find(|table| table.name == name) {
+                database.define(table, parts)?;
+            }
+        }
+        let paths: Vec<String> = parts.iter().flat_map(|(_, parts)| parts.clone()).collect();
+        database.run("limit memory", &format!("SET memory_limit = '{memory}B'"))?;
+        database.run("lock the settings", &lock(&paths, scratch))?;
+        Ok(database)
+    }
+
+    fn start() -> Result<Self, Failure> {
+        let connection = connect().map_err(|error| {
+            Failure::Internal(format!("cannot start the embedded DuckDB: {error}"))
+        })?;
+        Ok(Self { connection, read: Vec::new(), _scratch: None })
+    }
+
+    fn define(&self, table: &Table, parts: &[String]) -> Result<(), Failure> {
+        self.run(&format!("define the view {}", table.name), &view(table, parts))
+    }
+
+    /// What ends the statement that runs, from another thread.
+    pub fn interrupter(&self) -> impl Fn() + Send + 'static {
+        let handle = self.connection.interrupt_handle();
+        move || handle.interrupt()
     }
 
     /// Which data the views read, for the footer: a hash over the checksums of the parts, and the
@@ -244,19 +282,24 @@ fn connect() -> duckdb::Result<Connection> {
 
 /// The settings of a database that has seen all it needs. Text of the reader's own never runs
 /// before this.
-fn lock(paths: &[String], scratch: &Scratch) -> String {
+fn lock(paths: &[String], scratch: &Path) -> String {
     let paths = paths.iter().map(|path| sql::text(path)).collect::<Vec<_>>().join(", ");
     format!(
         "SET temp_directory = {};
+         SET autoinstall_known_extensions = false;
+         SET allow_community_extensions = false;
          SET allowed_paths = [{paths}];
          SET enable_external_access = false;
          SET lock_configuration = true;",
-        sql::text(&scratch.path().to_string_lossy())
+        sql::text(&scratch.to_string_lossy())
     )
 }
 
 /// The paths of the parts of a table that may hold rows of the period, each with its checksum.
-fn locate(
+///
+/// # Errors
+/// One of them is not there; asking again helps when the recorder has just moved it.
+pub(crate) fn locate(
     dataset: &Dataset,
     table: &Table,
     period: Option<&Period>,
@@ -354,10 +397,10 @@ mod tests {
     /// A locked database that may use so much memory.
     fn small(limit: &str) -> Database {
         let scratch = Scratch::create().unwrap();
-        let database =
-            Database { connection: connect().unwrap(), read: Vec::new(), _scratch: scratch };
+        let mut database = Database::start().unwrap();
         database.run("limit memory", &format!("SET memory_limit = '{limit}'")).unwrap();
-        database.run("lock", &lock(&[], &database._scratch)).unwrap();
+        database.run("lock", &lock(&[], scratch.path())).unwrap();
+        database._scratch = Some(scratch);
         database
     }
 

@@ -85,6 +85,11 @@ impl Dataset {
         &self.root
     }
 
+    /// Below these lie the parts, whatever the recorder does with them.
+    pub fn directories(&self) -> [PathBuf; 2] {
+        ["accounting", REPLACED].map(|name| self.root.join(name))
+    }
+
     /// Every part of every table.
     pub fn parts(&self) -> &[Part] {
         &self.parts

@@ -4,10 +4,11 @@ use std::io;
 use std::path::Path;
 
 use schemas::exit::Exit;
+use serde::{Deserialize, Serialize};
 
 /// What went wrong, for the person at the prompt. The text says what was attempted, on what, and
 /// what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Serialize, Deserialize, thiserror::Error)]
 pub enum Failure {
     /// The arguments or the SQL make no sense. Exit 64.
     #[error("{0}")]

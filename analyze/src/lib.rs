@@ -23,6 +23,7 @@ pub mod period;
 pub mod progress;
 pub mod rating;
 pub mod report;
+pub mod sandbox;
 pub mod scratch;
 pub mod sql;
 pub mod tariff;

@@ -1,16 +1,20 @@
 //! The `analyze` program: arguments in, exit code out.
 
+use std::env;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use analyze::cli::Arguments;
 use analyze::command::Verdict;
 use analyze::failure::Failure;
-use analyze::{run, scratch};
+use analyze::{run, sandbox, scratch};
 use clap::Parser as _;
 use schemas::exit::Exit;
 
 fn main() -> ExitCode {
+    if sandbox::is_asked_for(env::args_os().nth(1).as_deref()) {
+        return sandbox::serve().into();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -1,6 +1,7 @@
-//! Files that must not outlive the command: reports being written, and what DuckDB spills.
+//! What must not outlive the command: reports being written, what DuckDB spills, processes that run
+//! a statement.
 //!
-//! They are removed when their owner is dropped and, because a signal ends a process without
+//! Files are removed and processes killed when their owner is dropped and, because a signal ends a process without
 //! dropping anything, by the thread that waits for Ctrl-C and SIGTERM.
 
 use std::env;
@@ -8,8 +9,9 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::{Mutex, PoisonError};
+use std::process::{self, Child, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,6 +20,12 @@ use crate::failure::Failure;
 
 /// What is to be removed when the process is told to end.
 static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// The processes that work for us.
+static HELPERS: Mutex<Vec<Arc<Helper>>> = Mutex::new(Vec::new());
+
+/// Whether Ctrl-C ends what the helpers do, and not us.
+static OUTLIVES: AtomicBool = AtomicBool::new(false);
 
 /// Names that are tried before giving up on a scratch directory.
 const ATTEMPTS: u32 = 100;
@@ -38,6 +46,68 @@ pub fn release<T>(path: &Path, last: impl FnOnce() -> io::Result<T>) -> io::Resu
     result
 }
 
+/// A process that works for us and does not outlive us.
+#[derive(Debug)]
+pub struct Helper {
+    child: Mutex<Child>,
+    interrupted: AtomicBool,
+}
+
+/// Starts a helper. No signal can come between its start and its being known.
+///
+/// # Errors
+/// What `start` says.
+pub fn employ(start: impl FnOnce() -> io::Result<Child>) -> io::Result<Arc<Helper>> {
+    let mut helpers = HELPERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let child = Mutex::new(start()?);
+    let helper = Arc::new(Helper { child, interrupted: AtomicBool::new(false) });
+    helpers.push(Arc::clone(&helper));
+    Ok(helper)
+}
+
+impl Helper {
+    /// Whether Ctrl-C ended it.
+    pub fn was_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// How it ended. To be asked when it has closed its socket: that is, when it is ending.
+    ///
+    /// # Errors
+    /// It is no child of ours any more.
+    pub fn wait(&self) -> io::Result<ExitStatus> {
+        self.child().wait()
+    }
+
+    /// Kills it, if it still runs, and forgets it.
+    pub fn dismiss(&self) {
+        self.kill();
+        let mut helpers = HELPERS.lock().unwrap_or_else(PoisonError::into_inner);
+        helpers.retain(|helper| !std::ptr::eq(&**helper, self));
+    }
+
+    fn kill(&self) {
+        let mut child = self.child();
+        // One that has ended cannot be killed, which is what we want.
+        drop(child.kill());
+        drop(child.wait());
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// From now on Ctrl-C ends what the helpers do, and not us.
+pub fn outlive_interrupts() {
+    OUTLIVES.store(true, Ordering::Relaxed);
+}
+
+/// Whether we go on after Ctrl-C.
+pub fn outlives_interrupts() -> bool {
+    OUTLIVES.load(Ordering::Relaxed)
+}
+
 /// Starts the thread that cleans up and exits on Ctrl-C (130) and SIGTERM (143).
 ///
 /// # Errors
@@ -55,18 +125,30 @@ pub fn clean_up_on_signals() -> Result<(), Failure> {
         )
     };
     let wait = move || {
-        let code = runtime.block_on(async {
-            // Both branches are cancel-safe, and the loser is never asked again.
-            tokio::select! {
-                _ = interrupt.recv() => 130,
-                _ = terminate.recv() => 143,
+        let (code, helpers) = loop {
+            let code = runtime.block_on(async {
+                // Both branches are cancel-safe.
+                tokio::select! {
+                    _ = interrupt.recv() => 130,
+                    _ = terminate.recv() => 143,
+                }
+            });
+            let helpers = HELPERS.lock().unwrap_or_else(PoisonError::into_inner);
+            for helper in helpers.iter() {
+                helper.interrupted.store(true, Ordering::Relaxed);
+                helper.kill();
             }
-        });
+            if code != 130 || !outlives_interrupts() {
+                // The lock is held to the end, so that no helper is started after it.
+                break (code, helpers);
+            }
+        };
         let pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
         for path in pending.iter() {
             remove(path);
         }
         // The lock is held to the end, so that no report is completed after it.
+        let _helpers = helpers;
         process::exit(code)
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(unavailable)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use super::Key;
 
@@ -111,7 +112,7 @@ pub struct OutputArgs {
 }
 
 /// How a report is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReportFormat {
     /// For people.
     #[default]

@@ -6,8 +6,10 @@ mod key;
 
 use std::env;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use schemas::config as quantity;
 
 pub use common::{Common, FilterArgs, OutputArgs, PeriodArgs, ReportFormat};
 pub use insight::{CompareArgs, Direction, ReconcileArgs};
@@ -162,9 +164,12 @@ pub enum Command {
     ///
     /// One SELECT over the views sessions, usage, slots, denied, captures and events; where a row
     /// belongs to a session, the view has its id in the column `session`. Times are UTC without
-    /// zone. Statements that write, and files other than the tables, are refused.
+    /// zone. The statement runs in a process of its own that can read the tables and nothing else;
+    /// statements that write, and files other than the tables, are refused. One that takes more
+    /// time or memory than it may is ended with exit code 64.
     #[command(after_long_help = "Examples:\n  \
         analyze sql \"select end_reason, count(*) from sessions group by all\"\n  \
+        analyze sql \"from usage where bytes_up > 1e9\" --timeout 10s --format csv -o large.csv\n  \
         echo 'from slots limit 3' | analyze sql --format json\n  \
         analyze sql \"describe usage\"")]
     Sql(SqlArgs),
@@ -275,12 +280,26 @@ pub struct SqlArgs {
     /// The statement; without it, it is read from standard input.
     #[arg(value_name = "STATEMENT")]
     pub statement: Option<String>,
+    /// End the statement after so long; 0s: never.
+    #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = duration)]
+    pub timeout: Duration,
+    /// Memory that DuckDB may use [default: 4 GiB, or 3/4 of what the machine has].
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
     /// Show times of a table in this zone (IANA name).
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     pub tz: String,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would print the text as help")]
     pub output: OutputArgs,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    quantity::duration(text).map_err(|refusal| format!("{}; {}", refusal.message, refusal.help))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    quantity::size(text).map_err(|refusal| format!("{}; {}", refusal.message, refusal.help))
 }
 
 /// `analyze verify`

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
 use std::path::{Path, PathBuf};
-use std::process;
+use std::process::{self, Stdio};
 
 use crate::failure::Failure;
 use crate::scratch;
@@ -68,6 +68,18 @@ impl Sink {
             Self::Stdout(_) => io::stdout().is_terminal(),
             Self::File(_) => false,
             Self::Device(file, _) => file.is_terminal(),
+        }
+    }
+
+    /// The destination for a process that is to write there.
+    ///
+    /// # Errors
+    /// No descriptor is free.
+    pub fn stdio(&self) -> io::Result<Stdio> {
+        match self {
+            Self::Stdout(_) => Ok(Stdio::inherit()),
+            Self::File(file) => file.writer.get_ref().try_clone().map(Stdio::from),
+            Self::Device(file, _) => file.try_clone().map(Stdio::from),
         }
     }
 

@@ -9,5 +9,6 @@ mod proof;
 mod reference;
 mod refusals;
 mod reports;
+mod sandbox;
 mod support;
 mod verify;
