@@ -337,6 +337,14 @@ fn view(table: &Table, parts: &[String]) -> String {
     format!("CREATE VIEW {} AS SELECT {session}{columns} FROM {source}", sql::name(table.name))
 }
 
+/// The columns of a view with their types, in order.
+pub(crate) fn columns(table: &Table) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let columns = table.columns;
+    let has_session = columns.iter().any(|column| column.name == "session_no");
+    let session = has_session.then_some(("session", "VARCHAR"));
+    session.into_iter().chain(columns.iter().map(|column| (column.name, sql_type(column.kind))))
+}
+
 const fn sql_type(kind: ColumnType) -> &'static str {
     match kind {
         ColumnType::Text | ColumnType::OptText | ColumnType::Word | ColumnType::OptWord => {

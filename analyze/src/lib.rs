@@ -21,6 +21,7 @@ pub mod network;
 pub mod pcap;
 pub mod period;
 pub mod progress;
+pub mod prompt;
 pub mod rating;
 pub mod report;
 pub mod sandbox;
@@ -50,12 +51,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// Whatever kept it from answering; a damaged part is named.
 pub fn run(command: &Command, data: &Path) -> Result<Verdict, Failure> {
-    let mut last = command::run(command, data);
+    patiently(data, || command::run(command, data))
+}
+
+/// Asks until the recorder has not moved a part in the meantime; names a damaged one.
+fn patiently<T>(data: &Path, mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    let mut last = ask();
     for attempt in 1..ATTEMPTS {
         match last {
             Err(Failure::Moved(_)) => {
                 thread::sleep(PAUSE * attempt);
-                last = command::run(command, data);
+                last = ask();
             }
             other => return other.map_err(|failure| name_the_damage(failure, data)),
         }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use rustix::termios::{OptionalActions, Termios, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
@@ -26,6 +27,9 @@ static HELPERS: Mutex<Vec<Arc<Helper>>> = Mutex::new(Vec::new());
 
 /// Whether Ctrl-C ends what the helpers do, and not us.
 static OUTLIVES: AtomicBool = AtomicBool::new(false);
+
+/// How the terminal was before a line was edited on it.
+static TERMINAL: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// Names that are tried before giving up on a scratch directory.
 const ATTEMPTS: u32 = 100;
@@ -108,6 +112,12 @@ pub fn outlives_interrupts() -> bool {
     OUTLIVES.load(Ordering::Relaxed)
 }
 
+/// Gives the terminal on standard input these modes back at an end by signal, which may come while
+/// a line is being edited.
+pub fn restore_terminal(modes: Termios) {
+    *TERMINAL.lock().unwrap_or_else(PoisonError::into_inner) = Some(modes);
+}
+
 /// Starts the thread that cleans up and exits on Ctrl-C (130) and SIGTERM (143).
 ///
 /// # Errors
@@ -148,6 +158,10 @@ pub fn clean_up_on_signals() -> Result<(), Failure> {
             remove(path);
         }
         // The lock is held to the end, so that no report is completed after it.
+        if let Some(modes) = &*TERMINAL.lock().unwrap_or_else(PoisonError::into_inner) {
+            // A terminal that has gone needs nothing.
+            tcsetattr(io::stdin(), OptionalActions::Now, modes).unwrap_or_default();
+        }
         let _helpers = helpers;
         process::exit(code)
     };

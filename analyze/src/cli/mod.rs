@@ -167,6 +167,9 @@ pub enum Command {
     /// zone. The statement runs in a process of its own that can read the tables and nothing else;
     /// statements that write, and files other than the tables, are refused. One that takes more
     /// time or memory than it may is ended with exit code 64.
+    ///
+    /// Without a statement, at a terminal, there is a prompt with history and completion: end a
+    /// statement with ; and type \? for help.
     #[command(after_long_help = "Examples:\n  \
         analyze sql \"select end_reason, count(*) from sessions group by all\"\n  \
         analyze sql \"from usage where bytes_up > 1e9\" --timeout 10s --format csv -o large.csv\n  \
@@ -277,7 +280,8 @@ pub struct WiresharkArgs {
 /// `analyze sql`
 #[derive(Debug, Args)]
 pub struct SqlArgs {
-    /// The statement; without it, it is read from standard input.
+    /// The statement; without it there is a prompt, or it is read from standard input if that is
+    /// no terminal.
     #[arg(value_name = "STATEMENT")]
     pub statement: Option<String>,
     /// End the statement after so long; 0s: never.

@@ -1,6 +1,6 @@
 //! `analyze sql`
 
-use std::io::{self, Read as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -9,6 +9,7 @@ use crate::cli::SqlArgs;
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::period;
+use crate::prompt;
 use crate::sandbox::{self, Limits, MAX_STATEMENT, Question};
 
 pub(super) fn run(args: &SqlArgs, data: &Path) -> Result<Verdict, Failure> {
@@ -16,6 +17,9 @@ pub(super) fn run(args: &SqlArgs, data: &Path) -> Result<Verdict, Failure> {
     let limits = limits(args);
     let statement = match &args.statement {
         Some(statement) => statement,
+        None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
+            return prompt::run(args, limits, data).map(|()| Verdict::Fine);
+        }
         None => from_stdin()?,
     };
     let question = Question { statement, zone: &args.tz, output: &args.output, limits };

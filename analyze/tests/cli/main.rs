@@ -5,6 +5,7 @@
 mod coverage;
 mod formats;
 mod insight;
+mod prompt;
 mod proof;
 mod reference;
 mod refusals;
