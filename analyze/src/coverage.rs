@@ -33,11 +33,24 @@ pub fn reach(period: &Period) -> Period {
 /// # Errors
 /// As [`Database::query`].
 pub fn describe(
-    (dataset, database): (&Dataset, &Database),
+    data: (&Dataset, &Database),
     period: &Period,
     nodes: &[String],
     now: Timestamp,
 ) -> Result<String, Failure> {
+    Ok(measure(data, period, nodes, now)?.words())
+}
+
+/// The coverage in figures.
+///
+/// # Errors
+/// As [`Database::query`].
+pub fn measure(
+    (dataset, database): (&Dataset, &Database),
+    period: &Period,
+    nodes: &[String],
+    now: Timestamp,
+) -> Result<Shares, Failure> {
     let question = Question::new(dataset, period, nodes, now);
     let mut shares = question.ask(database, "slots")?;
     let earlier = |since| dataset.time_range("slots").is_some_and(|(min, _)| min < since);
@@ -47,7 +60,7 @@ pub fn describe(
         let database = Database::open(dataset, &[Wanted::of("slots", &all)])?;
         shares = question.ask(&database, "slots")?;
     }
-    Ok(shares.words())
+    Ok(shares)
 }
 
 /// What is asked of the table.
@@ -105,7 +118,7 @@ impl Question {
 
 /// Time of the period by what is known of it, over all nodes, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shares {
+pub struct Shares {
     expected: i128,
     measured: i128,
     shed: i128,
@@ -118,7 +131,14 @@ impl Shares {
         self.expected - self.measured - self.shed - self.twice - self.down
     }
 
-    fn words(&self) -> String {
+    /// Whether more than one per cent of the time is not known, so that sums over it are estimates.
+    /// What was shed or seen twice is in sums.
+    pub fn is_estimated(&self) -> bool {
+        self.expected <= 0 || self.unknown() * 100 > self.expected
+    }
+
+    /// The coverage in words.
+    pub fn words(&self) -> String {
         if self.expected <= 0 {
             return "coverage unknown: no slots in the period".to_owned();
         }

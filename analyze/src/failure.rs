@@ -28,6 +28,9 @@ pub enum Failure {
     /// The system does not let us. Exit 77.
     #[error("{0}")]
     Permission(String),
+    /// What a file of tariffs says cannot be. Exit 78.
+    #[error("{0}")]
+    Config(String),
     /// The data directory is of a format this binary does not read. Exit 78.
     #[error("{0}")]
     Format(String),
@@ -50,7 +53,7 @@ impl Failure {
             Self::Internal(_) => Exit::Bug,
             Self::Io(_) | Self::Moved(_) => Exit::Io,
             Self::Permission(_) => Exit::Permission,
-            Self::Format(_) => Exit::Config,
+            Self::Config(_) | Self::Format(_) => Exit::Config,
         }
     }
 

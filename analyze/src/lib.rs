@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bill;
 pub mod cell;
 pub mod cli;
 pub mod command;

@@ -1,5 +1,6 @@
 //! The command line: what was typed. What it means is decided by the modules of the commands.
 
+mod bill;
 mod common;
 mod insight;
 mod key;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use schemas::config as quantity;
 
+pub use bill::BillArgs;
 pub use common::{Common, FilterArgs, OutputArgs, PeriodArgs, ReportFormat};
 pub use insight::{CompareArgs, Direction, ReconcileArgs};
 pub use key::Key;
@@ -31,7 +33,7 @@ const DEFAULT_DATA: &str = "/var/lib/weir";
         target to client. Tables are for people (decimal units, times in --tz); csv, json and ndjson \
         carry raw integers, times in UTC, and the column names as a contract.",
     after_long_help = "Exit codes: 0 fine; 1 verify found a fault; 64 usage; 66 no such data; 70 our bug; \
-        74 a file could not be read or written, or is damaged; 77 permission; 78 the data directory is of a newer format."
+        74 a file could not be read or written, or is damaged; 77 permission; 78 the file of tariffs has faults, or the data directory is of a newer format."
 )]
 pub struct Arguments {
     /// The recorder's data directory [default: $WEIR_DATA, then /var/lib/weir].
@@ -176,6 +178,18 @@ pub enum Command {
         echo 'from slots limit 3' | analyze sql --format json\n  \
         analyze sql \"describe usage\"")]
     Sql(SqlArgs),
+    /// Invoices of a month, by a file of tariffs.
+    ///
+    /// Measures what the contracts ask for, prices it step by step in exact arithmetic, and shows a
+    /// document per contract: lines, tax, credits, what is due, and what the figures rest on. The
+    /// same tables, tariffs and zones give the same bytes. With --close invoices are kept as JSON
+    /// below --frozen; a later bill adds what earlier periods have come to since. Below 99 % coverage
+    /// an invoice says that it is estimated.
+    #[command(after_long_help = "Examples:\n  \
+        analyze bill --tariffs tariffs.toml --period 2026-10\n  \
+        analyze bill --tariffs tariffs.toml --period 2026-10 --customer acme --format html -o acme.html\n  \
+        analyze bill --tariffs tariffs.toml --period 2026-10 --frozen invoices --close --format csv -o lines.csv")]
+    Bill(BillArgs),
     /// Prove that the account is whole.
     ///
     /// Checks that the manifest is whole and every part it names is there with its checksum and

@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+mod bill;
 mod captured;
 mod captures;
 mod compare;
@@ -60,6 +61,7 @@ pub fn run(command: &Command, data: &Path) -> Result<Verdict, Failure> {
         Command::Pcap(args) => pcap::run(args, data),
         Command::Wireshark(args) => wireshark::run(args, data),
         Command::Sql(args) => sql::run(args, data),
+        Command::Bill(args) => bill::run(args, data),
         Command::Verify(args) => verify::run(args, data),
     }
 }

@@ -21,6 +21,24 @@ pub fn csv(text: &str) -> Cow<'_, str> {
     harmless
 }
 
+/// For HTML, in text and in quoted attributes: no tag, no entity, and control characters as their
+/// code.
+pub fn html(text: &str) -> String {
+    let safe = terminal(text);
+    let mut shown = String::with_capacity(safe.len());
+    for c in safe.chars() {
+        match c {
+            '<' => shown.push_str("&lt;"),
+            '>' => shown.push_str("&gt;"),
+            '&' => shown.push_str("&amp;"),
+            '"' => shown.push_str("&quot;"),
+            '\'' => shown.push_str("&#39;"),
+            other => shown.push(other),
+        }
+    }
+    shown
+}
+
 fn is_direction(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -49,6 +67,12 @@ mod tests {
         assert_eq!(terminal("plain ä"), "plain ä");
         assert_eq!(terminal("\x1b[2Jx\n\u{9b}"), "\\u{1b}[2Jx\\u{a}\\u{9b}");
         assert_eq!(terminal("a\u{202e}b"), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn a_browser_is_given_text_and_no_tags() {
+        let shown = html("<a href=\"x\" id='y'>&\x1b");
+        assert_eq!(shown, "&lt;a href=&quot;x&quot; id=&#39;y&#39;&gt;&amp;\\u{1b}");
     }
 
     #[test]

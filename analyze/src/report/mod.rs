@@ -20,6 +20,7 @@ use crate::cli::{OutputArgs, ReportFormat};
 use crate::database::{Answer, Rows};
 use crate::failure::Failure;
 
+pub(crate) use markdown::escaped as markdown_text;
 pub use sink::Sink;
 pub(crate) use table::show;
 

@@ -9,7 +9,7 @@ use crate::support::account::{Account, ENDED, at};
 const REPORTS: [&str; 8] =
     ["usage", "top", "sessions", "denied", "quality", "captures", "compare", "reconcile"];
 /// Commands that do not.
-const OTHERS: [&str; 6] = ["session", "pcap", "wireshark", "sql", "verify", "help"];
+const OTHERS: [&str; 7] = ["session", "pcap", "wireshark", "sql", "bill", "verify", "help"];
 
 /// From 12:00 to 12:15 every slot was measured.
 const MEASURED: [&str; 4] = ["--since", "2026-10-26T12:00:00Z", "--until", "2026-10-26T12:15:00Z"];

@@ -1,0 +1,7 @@
+//! Invoices: whole commands from tables and tariffs to documents.
+
+mod closing;
+mod examples;
+mod property;
+mod refusals;
+mod scene;
