@@ -1,7 +1,7 @@
 //! Invoices: from contracts and tables to documents that can be computed again to the byte.
 //!
 //! The way of an invoice: [`agenda`] says which contracts are billed for a month and which earlier
-//! invoices may need correction, [`quantities`] measures everything they ask for with few scans,
+//! invoices may need correction, [`quantities`] and [`rates`] measure everything they ask for with few scans,
 //! [`issue`] rates and adds up, [`ledger`] keeps what is closed, [`render`] shows it. Nothing here
 //! asks a clock, names a path or depends on the order of a hash map: the same tables, tariffs and
 //! zones give the same bytes. Money is computed by [`rating`](crate::rating) alone.
@@ -12,6 +12,8 @@ pub mod invoice;
 pub mod issue;
 pub mod ledger;
 pub mod quantities;
+pub mod ranking;
+pub mod rates;
 pub mod render;
 mod zones;
 

@@ -188,9 +188,9 @@ fn stretch(inner: &[i64], skipped: usize) -> String {
 impl Sums {
     /// The answer to a need; `None` for a percentile, which no sum answers.
     pub fn answer(&self, need: &Need<'_>) -> Option<Measured> {
-        let rows = self
-            .of(need.subject)
-            .filter(|row| passes(need.filter, row) && lies_in(&need.spans, row.since_us));
+        let rows = self.of(need.subject).filter(|row| {
+            passes(need.filter, &row.rule, &row.service) && lies_in(&need.spans, row.since_us)
+        });
         Some(match need.measure {
             Measure::Bytes => {
                 let zero = PerDirection { up: 0, down: 0 };
@@ -225,16 +225,16 @@ impl Sums {
     }
 }
 
-fn passes(filter: &Filter, row: &Row) -> bool {
+/// Whether an item is about traffic of this rule and service.
+pub(super) fn passes(filter: &Filter, rule: &Option<String>, service: &Option<String>) -> bool {
     let is = |name: &str, of_row: &Option<String>| of_row.as_deref() == Some(name);
-    let services = &filter.services;
-    let rules = &filter.rules;
-    (services.is_empty() || services.iter().any(|name| is(name.as_str(), &row.service)))
-        && (rules.is_empty() || rules.iter().any(|name| is(name.as_str(), &row.rule)))
+    let (services, rules) = (&filter.services, &filter.rules);
+    (services.is_empty() || services.iter().any(|name| is(name.as_str(), service)))
+        && (rules.is_empty() || rules.iter().any(|name| is(name.as_str(), rule)))
 }
 
 /// Whether an instant lies in one of the spans, which ascend.
-fn lies_in(spans: &[Span], at_us: i64) -> bool {
+pub(super) fn lies_in(spans: &[Span], at_us: i64) -> bool {
     let before = spans.partition_point(|span| span.until_us <= at_us);
     spans.get(before).is_some_and(|span| span.since_us <= at_us)
 }

@@ -14,6 +14,7 @@ use crate::bill::invoice::Invoice;
 use crate::bill::issue::{Ground, issue, span};
 use crate::bill::ledger::{Ledger, differs};
 use crate::bill::quantities::{Demand, Sums};
+use crate::bill::rates::{self, Figures};
 use crate::bill::{Month, closing, render, sha256};
 use crate::cli::BillArgs;
 use crate::coverage::{self, Shares};
@@ -186,8 +187,9 @@ fn bill(
 }
 
 /// Everything that was measured for the invoices of a run.
-struct Measurements {
+struct Measurements<'t> {
     sums: Sums,
+    figures: Figures<'t>,
     coverage: HashMap<Span, Shares>,
     /// Where the earliest of the periods that are billed begins.
     since_us: i64,
@@ -197,8 +199,8 @@ fn measure<'e, 't: 'e>(
     entries: impl Iterator<Item = &'e Entry<'t>>,
     args: &BillArgs,
     dataset: &Dataset,
-) -> Result<Measurements, Failure> {
-    let entries: Vec<&Entry<'_>> = entries.collect();
+) -> Result<Measurements<'t>, Failure> {
+    let entries: Vec<&Entry<'t>> = entries.collect();
     let spans = entries.iter().map(|entry| span(&entry.plan)).collect::<Result<Vec<_>, _>>()?;
     let since_us = spans.iter().map(|span| span.since_us).min().unwrap_or(i64::MAX);
     let needs = || entries.iter().flat_map(|entry| entry.needs());
@@ -211,6 +213,7 @@ fn measure<'e, 't: 'e>(
     let wanted = [Wanted::of("usage", &all), Wanted::of("slots", &reach)];
     let database = Database::open(dataset, if entries.is_empty() { &[] } else { &wanted })?;
     let sums = Demand::new(needs(), args.customer.is_empty()).measure(&database)?;
+    let figures = rates::figures(dataset, &database, needs())?;
     let mut coverage = HashMap::new();
     for span in spans {
         if coverage.contains_key(&span) {
@@ -220,7 +223,7 @@ fn measure<'e, 't: 'e>(
         let shares = coverage::measure((dataset, &database), &utc(span), &[], Timestamp::MAX)?;
         coverage.insert(span, shares);
     }
-    Ok(Measurements { sums, coverage, since_us })
+    Ok(Measurements { sums, figures, coverage, since_us })
 }
 
 fn utc(span: Span) -> Period {
@@ -232,14 +235,15 @@ fn utc(span: Span) -> Period {
     }
 }
 
-impl Measurements {
+impl Measurements<'_> {
     /// What an entry asked for, in its order.
     fn answers(&self, entry: &Entry<'_>) -> Result<Vec<Measured>, Failure> {
         entry
             .needs()
             .map(|need| match need.measure {
                 Measure::Percentile(_) => {
-                    Err(Failure::Usage("items with metric = \"p95\" are not billed yet".to_owned()))
+                    let figure = self.figures.get(need).cloned();
+                    figure.map(Measured::Percentile).ok_or_else(unasked)
                 }
                 Measure::Bytes | Measure::Sessions | Measure::Datagrams => {
                     self.sums.answer(need).ok_or_else(unasked)

@@ -43,9 +43,18 @@ fn tables_read_well() {
 fn help_reads_like_a_manual_page() {
     let data = Data::empty();
     insta::assert_snapshot!("help", data.answer(&["--help"]));
-    for command in
-        ["usage", "top", "sessions", "session", "denied", "pcap", "wireshark", "sql", "verify"]
-    {
+    for command in [
+        "usage",
+        "top",
+        "sessions",
+        "session",
+        "denied",
+        "pcap",
+        "wireshark",
+        "sql",
+        "bill",
+        "verify",
+    ] {
         let help = data.answer(&[command, "--help"]);
         assert!(help.contains("Example"), "{command} --help has no example:\n{help}");
         insta::assert_snapshot!(format!("help_{command}"), help);

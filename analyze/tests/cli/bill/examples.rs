@@ -254,3 +254,61 @@ fn an_invoice_names_the_zones_it_rests_on_and_its_data_whatever_the_parts() {
     assert!(basis["zones"].as_str().unwrap().starts_with("20"), "{basis}");
     assert_eq!(basis["tariffs"].as_str().unwrap().len(), 64);
 }
+
+/// A slot of so many Mbit/s down, counted from local midnight in Berlin.
+fn mbit(no: i64, mbit: i64) -> Usage {
+    let slot_start = us("2026-09-30T22:00:00Z") + (no - 1) * 300_000_000;
+    Usage { slot_start, ..usage("acme", no, "2026-10-01T00:00:00Z", mbit * 1_000_000 * 300 / 8) }
+}
+
+const COMMIT: &str = "[[tariff.item]]\nname = \"transit\"\nmetric = \"p95\"\nunit = \"Mbit/s\"\ncommit = \"10\"\nprice = \"2.00\"\noverage = \"3.00\"\n";
+
+#[test]
+fn a_percentile_is_billed_by_its_commit_and_names_the_slot_that_decides() {
+    // 8940 slots of a month with 25 hours in a day: the 8493rd decides, which 447 exceed.
+    let rows: Vec<Usage> = (1..=450).map(|no| mbit(no, if no > 3 { 30 } else { 19 })).collect();
+    let credit = "[[contract.credit]]\nname = \"welcome\"\namount = \"20\"";
+    let office = office(rows, "tz = \"Europe/Berlin\"", COMMIT, credit);
+    let invoice = office.invoice("2026-10");
+    assert_eq!(amounts(&invoice["lines"]), ["20.00", "27.00"]);
+    assert_eq!((&invoice["totals"]["gross"], due(&invoice)), (&"47.00".into(), "27.00"));
+    let percentile = &invoice["quantities"][0]["percentile"];
+    assert_eq!(percentile["slot_start"], "2026-09-30T22:00:00Z");
+    assert_eq!(
+        (&percentile["slots_expected"], &percentile["slots_known"]),
+        (&8940.into(), &8940.into())
+    );
+    let table = office.answer("2026-10", &[]);
+    let note = "transit: decided by the slot 2026-09-30T22:00:00Z with 712,500,000 bytes, 8940 of 8940 slots known";
+    assert!(table.contains(note), "{table}");
+}
+
+#[test]
+fn traffic_of_one_slot_is_added_up_before_it_is_ranked() {
+    // Two rules take turns: 10 and 0, 0 and 10.
+    let rows: Vec<Usage> =
+        (1..=500).map(|no| Usage { rule: format!("r{}", no % 2), ..mbit(no, 10) }).collect();
+    let items = COMMIT.replace("commit = \"10\"\n", "").replace("overage = \"3.00\"\n", "");
+    let of_one = items.replace("transit", "one").replace("metric", "rules = [\"r1\"]\nmetric");
+    let office = office(rows, "tz = \"Europe/Berlin\"", &(items + &of_one), "");
+    assert_eq!(amounts(&office.invoice("2026-10")["lines"]), ["20.00", "0.00"]);
+}
+
+#[test]
+fn slots_that_nobody_measured_are_not_ranked_and_make_an_estimate() {
+    let rows: Vec<Usage> = (1..=450).map(|no| mbit(no, 19)).collect();
+    let mut account = known(rows);
+    account.slots[0].slot_len_s -= 86_400 * (365 + 31 + 30 + 1);
+    let text = tariffs("", COMMIT, "");
+    let invoice = Office::new(&account, &text).invoice("2026-10");
+    let percentile = &invoice["quantities"][0]["percentile"];
+    assert_eq!(
+        (&percentile["slots_expected"], &percentile["slots_known"]),
+        (&8928.into(), &8640.into())
+    );
+    assert_eq!(invoice["lines"][0]["estimated"], true);
+    let slot = COMMIT.to_owned() + "percentile = { slot = \"450s\" }\n";
+    let run = Office::new(&account, &tariffs("", &slot, "")).run("2026-10", &[]);
+    assert_eq!(run.code, 78, "{}", run.stderr);
+    assert!(run.stderr.contains("slots of 300 s were recorded"), "{}", run.stderr);
+}

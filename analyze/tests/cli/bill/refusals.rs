@@ -27,7 +27,7 @@ fn faults_of_tariffs_are_shown_with_their_place() {
     for (text, place, sentence) in [
         (
             tariffs("", &item(tiers), ""),
-            "tariffs.toml:9:",
+            "tariffs.toml:10:",
             "the tier ends where it begins, at 10, or before",
         ),
         (
