@@ -35,7 +35,7 @@ fn faults_of_tariffs_are_shown_with_their_place() {
             "tariffs.toml:4:",
             "Mars/Olympus",
         ),
-        (tariffs("", &item("price = 0.02"), ""), "tariffs.toml:9:", "price = \"0.02\""),
+        (tariffs("", &item("price = 0.02"), ""), "tariffs.toml:9:", "write it in quotes: \"0.02\""),
     ] {
         let office = office(&text);
         let output = office.dir.path().join("bill.html");
