@@ -55,3 +55,34 @@ pub struct ReconcileArgs {
     #[expect(missing_docs, reason = "clap would print the text as help")]
     pub common: Common,
 }
+
+/// `analyze forecast`
+#[derive(Debug, Args)]
+pub struct ForecastArgs {
+    /// How much is included for each key: '500 GB', '200 GiB'.
+    #[arg(long, value_name = "SIZE", conflicts_with = "tariffs")]
+    pub allowance: Option<String>,
+    /// Take allowances and billing periods from the contracts of this tariffs.toml.
+    #[arg(long, value_name = "FILE", conflicts_with = "direction")]
+    pub tariffs: Option<PathBuf>,
+    /// Which bytes count.
+    #[arg(long, value_enum, default_value = "both")]
+    pub direction: Direction,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print the text as help")]
+    pub common: Common,
+}
+
+/// `analyze margin`
+#[derive(Debug, Args)]
+pub struct MarginArgs {
+    /// What each key pays: a CSV file with the header key,amount; the key is that of --by.
+    #[arg(long, value_name = "FILE")]
+    pub revenue: PathBuf,
+    /// What a Mbit/s of the 95th percentile of all traffic costs, as in 1.50.
+    #[arg(long, value_name = "PRICE")]
+    pub cost_per_mbps: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would print the text as help")]
+    pub common: Common,
+}

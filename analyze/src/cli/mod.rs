@@ -14,7 +14,7 @@ use schemas::config as quantity;
 
 pub use bill::BillArgs;
 pub use common::{Common, FilterArgs, OutputArgs, PeriodArgs, ReportFormat};
-pub use insight::{CompareArgs, Direction, ReconcileArgs};
+pub use insight::{CompareArgs, Direction, ForecastArgs, MarginArgs, ReconcileArgs};
 pub use key::Key;
 
 /// `data` of a packaged recorder.
@@ -101,6 +101,28 @@ pub enum Command {
         analyze denied --by reason,day\n  \
         analyze denied --by client/24 -n 20")]
     Denied(Common),
+    /// How much of an allowance is used, and when it runs out.
+    ///
+    /// Looks at the calendar month in --tz in which the newest slot lies, at --period, or with
+    /// --tariffs at the billing period of each contract. The moment of the forecast is the end of the
+    /// newest slot, or --until, so the same data gives the same answer. projected_bytes goes on as
+    /// since the beginning of the period; weekday_bytes takes each day to come for the mean of its
+    /// weekday in the 28 days before.
+    #[command(after_long_help = "Examples:\n  \
+        analyze forecast --allowance '500 GB'\n  \
+        analyze forecast --tariffs tariffs.toml --tz Europe/Berlin --having 'projected_percent > 100'\n  \
+        analyze forecast --by service --direction down --until 2026-10-20")]
+    Forecast(ForecastArgs),
+    /// What each customer pays, costs, and leaves.
+    ///
+    /// The transit cost is that of the 95th percentile of all traffic, in the direction in which it
+    /// is higher; it is shared by the keys' own 95th percentiles in that direction. Amounts are exact
+    /// until they are rounded, once, to the digits that the revenue has. The least profitable comes
+    /// last.
+    #[command(after_long_help = "Examples:\n  \
+        analyze margin --period 2026-10 --revenue revenue.csv --cost-per-mbps 1.50\n  \
+        analyze margin --period 2026-10 --by rule --revenue rules.csv --cost-per-mbps 1.50 --having 'margin < 0'")]
+    Margin(MarginArgs),
     /// This period beside the one before it: who grew, who is new, who vanished.
     ///
     /// The period before a month, day or year is the one before it in the calendar of --tz, of any

@@ -5,7 +5,9 @@ mod captured;
 mod captures;
 mod compare;
 mod denied;
+mod forecast;
 mod grouping;
+mod margin;
 mod newest;
 mod pcap;
 mod quality;
@@ -54,6 +56,8 @@ pub fn run(command: &Command, data: &Path) -> Result<Verdict, Failure> {
         Command::Sessions(args) => sessions::run(args, data),
         Command::Session(args) => session::run(args, data),
         Command::Denied(args) => denied::run(args, data),
+        Command::Forecast(args) => forecast::run(args, data),
+        Command::Margin(args) => margin::run(args, data),
         Command::Compare(args) => compare::run(args, data),
         Command::Reconcile(args) => reconcile::run(args, data),
         Command::Quality(args) => quality::run(args, data),

@@ -4,6 +4,7 @@
 
 mod bill;
 mod coverage;
+mod foresight;
 mod formats;
 mod insight;
 mod prompt;
