@@ -82,6 +82,29 @@ fn a_made_up_account_is_whole_and_its_sums_are_those_that_were_counted() {
 }
 
 #[test]
+fn invoices_come_to_what_was_worked_out_beside_the_account() {
+    for seed in ["6", "7"] {
+        let made = Made::new(seed);
+        let prices = made.data.path().join("tariffs.toml").display().to_string();
+        let invoices = made.rows(&["bill", "--tariffs", &prices, "--period", "2026-10"]);
+        for truth in made.customers().iter().filter(|truth| !truth["invoice"].is_null()) {
+            let find = |invoice: &&Value| invoice["subject"]["name"] == truth["customer"];
+            let invoice = invoices.iter().find(find).unwrap();
+            let worked_out = &truth["invoice"];
+            assert_eq!(invoice["tariff"], worked_out["tariff"]);
+            let lines = invoice["lines"].as_array().unwrap().iter().map(|line| &line["amount"]);
+            let lines: Vec<&Value> = lines.filter(|amount| **amount != "0.00").collect();
+            assert_eq!(Value::from_iter(lines.into_iter().cloned()), worked_out["lines"]);
+            let totals = &invoice["totals"];
+            assert_eq!(
+                (&totals["net"], &totals["gross"]),
+                (&worked_out["net"], &worked_out["total"])
+            );
+        }
+    }
+}
+
+#[test]
 fn the_same_options_make_the_same_account_and_another_seed_another() {
     let content = |seed| {
         let made = tempfile::tempdir().unwrap();
