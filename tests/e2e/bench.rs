@@ -100,6 +100,7 @@ fn analyze_answers_what_duckdb_and_nfdump_answer() {
     let json: Value = serde_json::from_slice(&json).unwrap();
     for (test, figure) in [
         ("usage --by customer,day", "times of DuckDB's time"),
+        ("bill --period 2026-10", "times of DuckDB's time"),
         ("sessions --client ADDRESS", "analyze's memory at most, MiB"),
     ] {
         let found = json["results"].as_array().unwrap().iter();

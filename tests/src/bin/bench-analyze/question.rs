@@ -20,6 +20,8 @@ const TOP: usize = 20;
 pub(crate) enum Test {
     /// Usage of each customer on each day, beside DuckDB.
     Usage,
+    /// The invoices of a month, beside DuckDB, which gives the quantities in them.
+    Bill,
     /// The sessions of one address, beside DuckDB.
     Search,
     /// The clients that received most, beside nfdump.
@@ -39,6 +41,7 @@ impl Test {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Usage => "usage --by customer,day",
+            Self::Bill => "bill --period 2026-10",
             Self::Search => "sessions --client ADDRESS",
             Self::Top => "top --by client --order down -n 20",
         }
@@ -64,6 +67,11 @@ impl Test {
                      GROUP BY ALL ORDER BY ALL"
                 ),
             ),
+            Self::Bill => {
+                let tariffs = account.data.join("tariffs.toml");
+                arguments.extend(["--tariffs".to_owned(), tariffs.display().to_string()]);
+                duckdb(&answers[1], &quantities(&usage))
+            }
             Self::Search => {
                 let address = client_of(account)?;
                 arguments.pop();
@@ -102,6 +110,11 @@ impl Question {
             Test::Usage => {
                 ensure!(answer == read(&self.answers[1])?, "DuckDB adds up something else");
             }
+            // What is in the invoices is held against the truth by a test.
+            Test::Bill => {
+                let rows = read(&self.answers[1])?.lines().count();
+                ensure!(rows > 1 && answer.lines().count() > rows, "invoices are missing");
+            }
             // Times are written in other words.
             Test::Search => {
                 let rows = [answer.lines().count(), read(&self.answers[1])?.lines().count()];
@@ -124,6 +137,24 @@ fn client_of(account: &Account) -> Result<String> {
     let output = process::try_output(&mut command)?;
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().nth(1).map(str::to_owned).context("the account has no sessions")
+}
+
+/// What the sample tariffs charge for: bytes, those down by day, sessions, and both percentiles. Of
+/// 8928 slots 446 may be higher; what is not there is zero.
+fn quantities(usage: &str) -> String {
+    format!(
+        "SELECT customer, sum(bytes_up + bytes_down) AS bytes, sum(bytes_down) AS bytes_down,
+             sum(bytes_down) FILTER (isodow(slot_start) <= 5 AND hour(slot_start) BETWEEN 8 AND 19) AS peak,
+             sum(sessions) AS sessions,
+             coalesce(max(bytes_up, 447)[447], 0) AS p95_up,
+             coalesce(max(bytes_down, 447)[447], 0) AS p95_down
+         FROM (SELECT customer, slot_start, sum(bytes_up) AS bytes_up, sum(bytes_down) AS bytes_down,
+                   count(*) FILTER (is_first) AS sessions
+               FROM {usage}
+               WHERE slot_start >= TIMESTAMP '2026-10-01' AND slot_start < TIMESTAMP '2026-11-01'
+               GROUP BY ALL)
+         GROUP BY ALL ORDER BY ALL"
+    )
 }
 
 /// A question of somebody who types.
