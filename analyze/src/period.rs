@@ -149,6 +149,12 @@ fn instant(text: &str, zone: &TimeZone, now: Timestamp) -> Option<Timestamp> {
         };
         return Some(now.to_zoned(zone.clone()).checked_sub(span.ok()?).ok()?.timestamp());
     }
+    absolute(text, zone)
+}
+
+/// A time that does not depend on now: RFC 3339, or a date or civil time of `zone`. `None`: it is
+/// none.
+pub fn absolute(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time);
     }

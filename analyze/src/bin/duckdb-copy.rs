@@ -9,6 +9,7 @@
 use std::path::Path;
 use std::{env, fs, process};
 
+use analyze::sql::text;
 use duckdb::Connection;
 
 /// As the recorder compresses.
@@ -58,8 +59,4 @@ fn processor_time() -> f64 {
 
 fn one<T: duckdb::types::FromSql>(duckdb: &Connection, question: &str) -> duckdb::Result<T> {
     duckdb.query_row(question, [], |row| row.get(0))
-}
-
-fn text(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

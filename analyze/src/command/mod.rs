@@ -23,15 +23,15 @@ mod wireshark;
 use std::path::Path;
 
 use jiff::Timestamp;
-use schemas::table::{Column, TABLES};
+use schemas::table::TABLES;
 
 use crate::cli::{Command, Common};
 use crate::coverage;
 use crate::database::Database;
 use crate::dataset::Dataset;
-use crate::expression;
+use crate::expression::{self, Type};
 use crate::failure::Failure;
-use crate::period::Period;
+use crate::period::{Period, zone};
 use crate::progress::Progress;
 use crate::report::{self, Basis, Style};
 use crate::sql as clause;
@@ -78,10 +78,12 @@ fn period(common: &Common) -> Result<Period, Failure> {
 /// The conditions of the filters that every table with a client knows, and of `--where`.
 fn filters(common: &Common, table: &str) -> Result<Vec<String>, Failure> {
     let filter = &common.filter;
-    let table = columns_of(table);
-    let written =
-        filter.r#where.iter().map(|text| expression::to_sql("--where", text, Some(table)));
-    let written = written.collect::<Result<Vec<_>, _>>()?;
+    let (columns, zone) = (columns_of(table), zone(&common.period.tz)?);
+    let written = filter
+        .r#where
+        .iter()
+        .map(|text| expression::to_sql("--where", text, &columns, &zone))
+        .collect::<Result<Vec<_>, _>>()?;
     let client = clause::in_networks("--client", "client_ip", &filter.client)?;
     Ok([
         clause::any_of("service", &filter.service),
@@ -96,9 +98,14 @@ fn filters(common: &Common, table: &str) -> Result<Vec<String>, Failure> {
     .collect())
 }
 
-/// The columns of a table.
-fn columns_of(table: &str) -> &'static [Column] {
-    TABLES.iter().find(|known| known.name == table).map_or(&[], |table| table.columns)
+/// The columns of the view of a table.
+fn columns_of(table: &str) -> Vec<(&'static str, Type)> {
+    let columns =
+        TABLES.iter().find(|known| known.name == table).map_or(&[][..], |table| table.columns);
+    let of_session = columns.iter().find(|column| column.name == "session_no");
+    let session = of_session.map(|_| ("session", Type::Text));
+    let stored = columns.iter().map(|column| (column.name, Type::from(column.kind)));
+    session.into_iter().chain(stored).collect()
 }
 
 /// The condition of `--target`, for tables that know targets.
@@ -130,15 +137,15 @@ fn answer(
     period: &Period,
 ) -> Result<(), Failure> {
     let progress = Progress::start(question.what);
+    let having = having(database, question, common, period)?;
     let coverage =
         coverage::describe((dataset, database), period, &common.filter.node, Timestamp::now())?;
-    let having = having(common)?;
     let limit = common.top.map_or_else(String::new, |rows| format!(" LIMIT {rows}"));
     let statement = format!(
         "SELECT {} FROM ({}) WHERE {having} ORDER BY {}{limit}",
         question.shown, question.statement, question.order
     );
-    let rows = database.stream(question.what, &statement).map_err(|f| of_having(f, common))?;
+    let rows = database.stream(question.what, &statement)?;
     drop(progress);
     let basis = Basis {
         period: period.describe(),
@@ -151,18 +158,17 @@ fn answer(
 }
 
 /// The condition of `--having` over the columns of a report.
-fn having(common: &Common) -> Result<String, Failure> {
+fn having(
+    database: &Database,
+    question: &Question<'_>,
+    common: &Common,
+    period: &Period,
+) -> Result<String, Failure> {
     let Some(text) = &common.having else { return Ok("true".to_owned()) };
-    expression::to_sql("--having", text, None)
-}
-
-/// What `--having` asks for and the report does not have is no bug of ours.
-fn of_having(failure: Failure, common: &Common) -> Failure {
-    match (failure, &common.having) {
-        (Failure::Internal(text), Some(having)) => Failure::Usage(format!(
-            "--having {having:?}: {}; name columns of the report, as its header has them",
-            text.lines().next().unwrap_or_default()
-        )),
-        (failure, _) => failure,
-    }
+    let nothing = format!("SELECT * FROM ({}) LIMIT 0", question.statement);
+    let schema = database.stream(question.what, &nothing)?.schema;
+    let columns = schema.fields().iter();
+    let columns: Vec<_> =
+        columns.map(|field| (field.name().as_str(), Type::from(field.data_type()))).collect();
+    expression::to_sql("--having", text, &columns, &period.zone)
 }
