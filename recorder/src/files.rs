@@ -77,17 +77,14 @@ impl Files {
     pub fn write_once(&self, path: &Path, temporary: &Path, content: &[u8]) -> io::Result<()> {
         let mut file = self.create(temporary)?;
         file.write_all(content)?;
-        self.finish(temporary, &*file.into_inner())?;
+        let file = file.into_inner();
+        self.finish(temporary, &*file)?;
         // A disk may report a link as failed and have made it; who then took the content back would
         // take it from under a name that counts.
-        match self.fs.hard_link(temporary, path) {
-            Err(error)
-                if error.kind() == io::ErrorKind::AlreadyExists
-                    || self.fs.metadata(path).is_err() =>
-            {
-                return Err(error);
-            }
-            Ok(()) | Err(_) => {}
+        if let Err(error) = self.fs.hard_link(temporary, path)
+            && !file.is_at(path).unwrap_or(false)
+        {
+            return Err(error);
         }
         // Whatever becomes of the temporary name: the next start removes it, if this does not.
         drop(self.fs.remove(temporary));

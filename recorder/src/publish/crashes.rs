@@ -252,12 +252,32 @@ fn crash_again(left: &SimulatedDisk, log: &Log, mut done: usize, nth: usize, con
 }
 
 #[test]
+fn a_version_whose_link_was_made_and_told_as_failed_counts() {
+    let log = Log::new();
+    let operations = operations_of_a_run_without_trouble(&log);
+    let mut links = 0;
+    for nth in 1..=operations {
+        let disk = empty_disk();
+        disk.plan(nth, Fault::Unsaid);
+        let mut done = 0;
+        let Ok(mut publisher) = open(&disk) else { continue };
+        let worked = work(&mut publisher, &log, &mut done);
+        if disk.operations()[nth - 1].action == "link" {
+            links += 1;
+            worked.unwrap_or_else(|error| panic!("operation {nth}: {error}"));
+            assert_whole(&disk, &format!("operation {nth}"));
+        }
+    }
+    assert!(links > 0);
+}
+
+#[test]
 fn a_failure_at_any_operation_is_told_and_made_good_by_the_next_round() {
     let log = Log::new();
     let operations = operations_of_a_run_without_trouble(&log);
     for nth in 1..=operations {
         // The others differ from EIO at one kind of operation each.
-        for fault in [Fault::SURVIVABLE[nth % 4], Fault::Io] {
+        for fault in [Fault::SURVIVABLE[nth % Fault::SURVIVABLE.len()], Fault::Io] {
             let context = format!("operation {nth}, {fault:?}");
             let disk = empty_disk();
             disk.plan(nth, fault);

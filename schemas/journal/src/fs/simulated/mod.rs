@@ -39,6 +39,9 @@ pub enum Fault {
     Evicted,
     /// A write takes half of its bytes and says so. Any other operation: as [`Fault::Io`].
     Short,
+    /// A hard link is made and reported as failed (EIO), as a disk behind a network may. Any other
+    /// operation: as [`Fault::Io`].
+    Unsaid,
     /// The process dies, or the machine, before the operation; all later ones fail.
     Crash,
     /// As [`Fault::Crash`], but only after the operation is done, or half done if it is a write.
@@ -47,16 +50,24 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault that leaves the process alive.
-    pub const SURVIVABLE: [Self; 4] = [Self::Full, Self::Io, Self::Evicted, Self::Short];
+    pub const SURVIVABLE: [Self; 5] =
+        [Self::Full, Self::Io, Self::Evicted, Self::Short, Self::Unsaid];
 
     /// Every fault.
-    pub const ALL: [Self; 6] =
-        [Self::Full, Self::Io, Self::Evicted, Self::Short, Self::Crash, Self::CrashWithin];
+    pub const ALL: [Self; 7] = [
+        Self::Full,
+        Self::Io,
+        Self::Evicted,
+        Self::Short,
+        Self::Unsaid,
+        Self::Crash,
+        Self::CrashWithin,
+    ];
 
     fn error(self) -> io::Error {
         match self {
             Self::Full => rustix::io::Errno::NOSPC.into(),
-            Self::Io | Self::Evicted | Self::Short => rustix::io::Errno::IO.into(),
+            Self::Io | Self::Evicted | Self::Short | Self::Unsaid => rustix::io::Errno::IO.into(),
             Self::Crash | Self::CrashWithin => io::Error::other("the machine has crashed"),
         }
     }

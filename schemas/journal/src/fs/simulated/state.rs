@@ -124,7 +124,7 @@ impl State {
     }
 
     pub(super) fn hard_link(&mut self, original: &Path, link: &Path) -> io::Result<()> {
-        self.operation("link", link, |state| {
+        self.done_unsaid("link", link, |state| {
             let file = state.names.file(original)?;
             state.names.vacant(link)?;
             state.names.add(link, Node::File(file));
@@ -318,6 +318,23 @@ impl State {
             Some(Fault::CrashWithin) => {
                 drop(work(self));
                 Err(Fault::CrashWithin.error())
+            }
+            Some(fault) => Err(fault.error()),
+        }
+    }
+
+    /// An operation that may be done and reported as failed.
+    fn done_unsaid(
+        &mut self,
+        action: &'static str,
+        path: &Path,
+        work: impl FnOnce(&mut Self) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.begin(action, path)? {
+            None => work(self),
+            Some(fault @ (Fault::CrashWithin | Fault::Unsaid)) => {
+                drop(work(self));
+                Err(fault.error())
             }
             Some(fault) => Err(fault.error()),
         }
