@@ -101,9 +101,9 @@ impl Outgoing {
         }
     }
 
-    /// Everything through frame `through` arrived; false: it cannot have, it was never read.
+    /// Everything through frame `through` arrived; false: it cannot have, it was never sent.
     pub(super) fn acknowledge(&mut self, through: u64) -> bool {
-        if through >= self.next {
+        if through > self.sent_frame {
             return false;
         }
         self.acked = through;
@@ -176,4 +176,26 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 fn died(error: &tokio::task::JoinError) -> LinkError {
     LinkError::Spool(format!("the reading thread died: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(number: u64) -> Frame {
+        Frame { number, ..Frame::empty(FrameKind::Rows) }
+    }
+
+    #[test]
+    fn a_frame_that_was_read_and_not_yet_sent_cannot_be_acknowledged() {
+        let mut outgoing = Outgoing::from(7);
+        outgoing.extend(vec![frame(7), frame(8)]);
+        assert!(outgoing.acknowledge(6));
+        assert!(!outgoing.acknowledge(7));
+        outgoing.pushed();
+        assert!(!outgoing.acknowledge(8));
+        assert_eq!(outgoing.acked(), 6);
+        assert!(outgoing.acknowledge(7));
+        assert_eq!((outgoing.acked(), outgoing.unacked_bytes()), (7, 0));
+    }
 }
