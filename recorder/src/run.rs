@@ -51,8 +51,10 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let publisher = Publisher::open(data.path(), *data.group()).map_err(unpublishable)?;
     let log = open_log(&data, &publisher)?;
     let served = runtime.block_on(Box::pin(serve(
-        (file, &config),
-        (&data, publisher),
+        file,
+        &config,
+        &data,
+        publisher,
         &log,
         lines.dropped(),
         signals,
@@ -114,8 +116,10 @@ fn open_log(data: &DataDir, publisher: &Publisher) -> Result<Log, Failure> {
 }
 
 async fn serve(
-    (file, config): (&Path, &Config),
-    (data, publisher): (&DataDir, Publisher),
+    file: &Path,
+    config: &Config,
+    data: &DataDir,
+    publisher: Publisher,
     log: &Log,
     log_lines_dropped: Dropped,
     mut signals: Signals,
