@@ -63,6 +63,15 @@ pub fn measure(
     Ok(shares)
 }
 
+/// Up to when a row is expected for each slot of the period, in microseconds since 1970 UTC; `None`:
+/// up to the newest slot, since the period is everything there is.
+pub fn end(period: &Period, now: Timestamp) -> Option<i64> {
+    let due = now.as_microsecond() - ON_ITS_WAY_US;
+    let due = due - due.rem_euclid(LONGEST_SLOT_US);
+    let past = period.until.filter(|us| *us <= now.as_microsecond());
+    past.or_else(|| period.since.map(|_| due))
+}
+
 /// What is asked of the table.
 struct Question {
     statement: String,
@@ -70,11 +79,8 @@ struct Question {
 
 impl Question {
     fn new(dataset: &Dataset, period: &Period, nodes: &[String], now: Timestamp) -> Self {
-        let due = now.as_microsecond() - ON_ITS_WAY_US;
-        let due = due - due.rem_euclid(LONGEST_SLOT_US);
         let past = period.until.filter(|us| *us <= now.as_microsecond());
-        // Of everything there is, the end is the newest slot.
-        let until = past.or_else(|| period.since.map(|_| due));
+        let until = end(period, now);
         let mut expected = nodes.to_vec();
         if nodes.is_empty() && past.is_none() {
             // A forwarder that runs, and of which the period has nothing at all.

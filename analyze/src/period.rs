@@ -5,7 +5,7 @@
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, ToSpan as _};
+use jiff::{Span, Timestamp, ToSpan as _, Unit, Zoned};
 
 use crate::cli::PeriodArgs;
 use crate::failure::Failure;
@@ -61,6 +61,45 @@ impl Period {
     pub fn touches(&self, min_us: i64, max_us: i64) -> bool {
         self.since.is_none_or(|since| max_us >= since)
             && self.until.is_none_or(|until| min_us < until)
+    }
+
+    /// The period before this one and as long: as many months or days by the calendar when it
+    /// begins and ends at midnight, else as much time. An open end is `now`; `None`: the period has
+    /// no beginning, or has not begun.
+    pub fn previous(&self, now: Timestamp) -> Option<Self> {
+        let since = self.local(self.since?)?;
+        let until = match self.until {
+            Some(us) => self.local(us)?,
+            None => now.to_zoned(self.zone.clone()),
+        };
+        if since >= until {
+            return None;
+        }
+        let midnight = |zoned: &Zoned| zoned.start_of_day().is_ok_and(|start| start == *zoned);
+        let before = if midnight(&since) && midnight(&until) {
+            let months = since.day() == 1 && until.day() == 1;
+            let unit = if months { Unit::Month } else { Unit::Day };
+            let length = since.date().until((unit, until.date())).ok()?;
+            since.date().checked_sub(length).ok()?.to_zoned(self.zone.clone()).ok()?.timestamp()
+        } else {
+            let length = until.timestamp().duration_since(since.timestamp());
+            since.timestamp().checked_sub(length).ok()?
+        };
+        Some(Self { since: Some(before.as_microsecond()), until: self.since, ..self.clone() })
+    }
+
+    /// This period so much earlier by the calendar of its zone; an end that is open or still to
+    /// come is `now`.
+    #[must_use]
+    pub fn earlier(&self, span: Span, now: Timestamp) -> Self {
+        let now = now.as_microsecond();
+        let back = |us| Some(self.local(us)?.checked_sub(span).ok()?.timestamp().as_microsecond());
+        let until = self.until.map_or(now, |until| until.min(now));
+        Self { since: self.since.and_then(back), until: back(until), ..self.clone() }
+    }
+
+    fn local(&self, us: i64) -> Option<Zoned> {
+        Some(Timestamp::from_microsecond(us).ok()?.to_zoned(self.zone.clone()))
     }
 
     /// The period in words, for the footer.
@@ -214,6 +253,31 @@ mod tests {
                 "{since} {until} {named} {tz}"
             );
         }
+    }
+
+    #[test]
+    fn the_period_before_is_as_long_by_the_calendar() {
+        let cases = [
+            ("", "", "2026-10", "UTC", "2026-09-01T00:00:00Z 2026-10-01T00:00:00Z"),
+            ("", "", "2026", "UTC", "2025-01-01T00:00:00Z 2026-01-01T00:00:00Z"),
+            // The day before the one of 25 hours has 24.
+            ("", "", "2026-10-25", "Europe/Berlin", "2026-10-23T22:00:00Z 2026-10-24T22:00:00Z"),
+            ("2026-10-20", "2026-10-23", "", "UTC", "2026-10-17T00:00:00Z 2026-10-20T00:00:00Z"),
+            ("-2h", "-1h", "", "UTC", "2026-10-26T09:00:00Z 2026-10-26T10:00:00Z"),
+            ("2026-10-26T10:00", "", "", "UTC", "2026-10-26T08:00:00Z 2026-10-26T10:00:00Z"),
+        ];
+        let now = "2026-10-26T12:00:00Z".parse().unwrap();
+        let show = |us: Option<i64>| Timestamp::from_microsecond(us.unwrap()).unwrap().to_string();
+        for (since, until, named, tz, expected) in cases {
+            let period = Period::new(&args(since, until, named, tz), now).unwrap();
+            let before = period.previous(now).unwrap();
+            let edges = format!("{} {}", show(before.since), show(before.until));
+            assert_eq!(edges, expected, "{since} {until} {named} {tz}");
+        }
+        let open = Period::new(&args("", "2026-10-20", "", "UTC"), now).unwrap();
+        assert_eq!(open.previous(now), None);
+        let later = Period::new(&args("2026-10-27", "", "", "UTC"), now).unwrap();
+        assert_eq!(later.previous(now), None);
     }
 
     #[test]

@@ -112,6 +112,33 @@ pub fn key(key: Key, column: &str, period: &Period, range: (i64, i64)) -> String
     }
 }
 
+/// A key that is a time, over `column`: an expression that is cheap to group by, and the key as
+/// [`key`] shows it of a column that has the value of the first.
+pub fn time_key(
+    of: Key,
+    column: &str,
+    period: &Period,
+    range: (i64, i64),
+) -> Option<(String, String)> {
+    let name = name(of.column());
+    let local = |unit| format!("date_trunc('{unit}', {})", local_time(column, period, range).0);
+    Some(match of {
+        Key::Day => (local("day"), format!("strftime({name}, '%Y-%m-%d')")),
+        Key::Month => (local("month"), format!("strftime({name}, '%Y-%m')")),
+        Key::Hour => (key(of, column, period, range), name),
+        Key::Service
+        | Key::Rule
+        | Key::Customer
+        | Key::Client
+        | Key::ClientNetwork { .. }
+        | Key::Target
+        | Key::Node
+        | Key::Transport
+        | Key::Reason
+        | Key::Limit => return None,
+    })
+}
+
 /// The time of `column` on the clock of the report's zone, and that clock's offset as text: one
 /// step for each change of the clocks within `range`.
 fn local_time(column: &str, period: &Period, (min, max): (i64, i64)) -> (String, String) {

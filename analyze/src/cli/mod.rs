@@ -4,6 +4,7 @@ mod bill;
 mod common;
 mod insight;
 mod key;
+mod reports;
 
 use std::env;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub use bill::BillArgs;
 pub use common::{Common, FilterArgs, OutputArgs, PeriodArgs, ReportFormat};
 pub use insight::{CompareArgs, Direction, ForecastArgs, MarginArgs, ReconcileArgs};
 pub use key::Key;
+pub use reports::{Extras, Of, Order, SessionsArgs, SizesArgs, TopArgs, UsageArgs};
 
 /// `data` of a packaged recorder.
 const DEFAULT_DATA: &str = "/var/lib/weir";
@@ -59,32 +61,39 @@ pub enum Command {
     ///
     /// Adds up the `usage` table, which has one row per session and slot; a slot belongs to the
     /// period in which it starts. Running sessions are included up to their last slot. Rows are in
-    /// the order of their keys; with --top the largest come first.
+    /// the order of their keys; with --top the largest come first. active_us is the time that sessions
+    /// lived; peak_bps is the highest mean rate of one slot, both directions together.
     #[command(after_long_help = "Examples:\n  \
         analyze usage --period 2026-10\n  \
         analyze usage --by customer,day --since -7d --tz Europe/Berlin\n  \
+        analyze usage --by customer --period 2026-10 --compare\n  \
         analyze usage --by service,client/24 --customer acme --format csv -o acme.csv")]
-    Usage(Common),
+    Usage(UsageArgs),
     /// Who moves most: clients, services, targets… with share and peak.
     ///
     /// The largest first. share_percent is the part of the total of all rows, also of those that
-    /// --top leaves out; peak_bps is the highest mean rate of one slot, both directions together.
+    /// --top leaves out, and cumulative_percent that of the rows so far; peak_bps is the highest mean
+    /// rate of one slot, mean_bps that from the first slot to the last, both directions together.
     #[command(after_long_help = "Examples:\n  \
         analyze top -n 10\n  \
         analyze top --by service,target --order down --since -1d\n  \
-        analyze top --by client/24 --order sessions --period 2026-10")]
+        analyze top client/24 --order down -n 20\n  \
+        analyze top customer --period 2026-10 --compare")]
     Top(TopArgs),
     /// Every ended session, with all columns of its table.
     ///
     /// Lists sessions that ended in the period; --open adds those still running, as far as their
     /// latest usage row tells (columns not known yet are empty). csv, json and ndjson print
     /// `session` and then all columns; a table shows those that fit. With --top those that moved
-    /// most.
+    /// most. --long is a report of its own: the sessions that lived at least so long, the longest
+    /// first, and of those that still run the rate in the newest slot (last_bps) and for how long
+    /// nothing has moved (idle_us).
     #[command(after_long_help = "Examples:\n  \
         analyze sessions --client 10.1.0.0/16 --since 2026-10-26T12:00:00Z\n  \
         analyze sessions --open --format json\n  \
+        analyze sessions --long 1d --service web\n  \
         analyze sessions --customer acme -n 20")]
-    Sessions(Common),
+    Sessions(SessionsArgs),
     /// One session in detail.
     ///
     /// Identity, addresses, times, bytes, end, its intervals and where its capture lies. A running
@@ -92,10 +101,50 @@ pub enum Command {
     /// carry.
     #[command(after_long_help = "Example:\n  analyze session k3f9x2ab-1042")]
     Session(SessionArgs),
+    /// What moved over time: rates, open and new sessions, refused attempts.
+    ///
+    /// A row per slot, or with --by per hour, day or month. Time that nobody measured is a row of
+    /// status UNKNOWN without figures. open_sessions is known of all sessions together only, refused
+    /// attempts as far as a filter does not ask for what they have not.
+    #[command(after_long_help = "Examples:\n  \
+        analyze traffic --since -2h\n  \
+        analyze traffic --by hour --period 2026-10-26 --tz Europe/Berlin\n  \
+        analyze traffic --by day --service web --format csv")]
+    Traffic(Common),
+    /// How large sessions are and how long they last.
+    ///
+    /// Counts the sessions that ended in the period by powers of ten of their bytes, or with --of
+    /// duration by their duration; the row without bounds is all of them. --open adds running ones as
+    /// they are now. Half of the sessions are not above p50, 99 of 100 not above p99.
+    #[command(after_long_help = "Examples:\n  \
+        analyze sizes --since -1d\n  \
+        analyze sizes --of duration --by service\n  \
+        analyze sizes --service web --format csv")]
+    Sizes(SizesArgs),
+    /// Why sessions ended.
+    ///
+    /// Counts the sessions that ended in the period by who ended them, cause and phase; the most
+    /// frequent first. ended_by is client, target, or forwarder when a time ran out or we ended it.
+    #[command(after_long_help = "Examples:\n  \
+        analyze ends --since -1d\n  \
+        analyze ends --by target --having \"end_reason like target_*\"\n  \
+        analyze ends --by service,day --format csv")]
+    Ends(Common),
+    /// How targets do: connect times, failures, round trips, share.
+    ///
+    /// Counts the sessions that ended in the period; --open adds running ones. failed are those
+    /// whose target was never reached; retrans_percent is the share of sessions in which something
+    /// had to be sent to the target again, of those where that was measured.
+    #[command(after_long_help = "Examples:\n  \
+        analyze targets --since -1d\n  \
+        analyze targets --by service,target --having \"failed > 0\"\n  \
+        analyze targets --by target,hour --period 2026-10-26")]
+    Targets(Common),
     /// Refused attempts, grouped.
     ///
     /// Attempts that were refused before anything was dialled: by a rule, a limit, or for want of
-    /// resources. The most frequent first. Keys besides the common ones: reason, limit.
+    /// resources. The most frequent first. Keys besides the common ones: reason, limit. clients are
+    /// different addresses; allowed_later are those that had a session of the same service later on.
     #[command(after_long_help = "Examples:\n  \
         analyze denied --since -1d\n  \
         analyze denied --by reason,day\n  \
@@ -225,30 +274,6 @@ pub enum Command {
         after_long_help = "Examples:\n  analyze verify\n  analyze verify --json | jq '.faults[] | {place, message, parts}'"
     )]
     Verify(VerifyArgs),
-}
-
-/// What `top` orders by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Order {
-    /// Bytes from clients to targets.
-    Up,
-    /// Bytes from targets to clients.
-    Down,
-    /// Bytes of both directions.
-    Both,
-    /// Number of sessions.
-    Sessions,
-}
-
-/// `analyze top`
-#[derive(Debug, Args)]
-pub struct TopArgs {
-    /// What is largest.
-    #[arg(long, value_enum, default_value = "both")]
-    pub order: Order,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would print the text as help")]
-    pub common: Common,
 }
 
 /// `analyze session`

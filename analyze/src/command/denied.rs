@@ -9,6 +9,7 @@ use crate::coverage;
 use crate::database::{Database, Wanted};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
+use crate::period::Period;
 use crate::sql;
 
 pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
@@ -33,9 +34,16 @@ pub(super) fn run(args: &Common, data: &Path) -> Result<Verdict, Failure> {
         .replace("{keys}", &grouping.keys)
         .replace("{names}", &grouping.names)
         .replace("{where}", &sql::all(&conditions));
+    // Who was let in later may have come after the period.
+    let on = Period { until: None, ..period.clone() };
     let database = Database::open(
         &dataset,
-        &[Wanted::of("denied", &period), Wanted::of("slots", &coverage::reach(&period))],
+        &[
+            Wanted::of("denied", &period),
+            Wanted::of("sessions", &on),
+            Wanted::of("usage", &on),
+            Wanted::of("slots", &coverage::reach(&period)),
+        ],
     )?;
     let order = format!("count DESC, {}", grouping.names);
     let question = Question { what: "count refused attempts", statement, shown: ALL, order };

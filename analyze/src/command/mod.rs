@@ -5,17 +5,22 @@ mod captured;
 mod captures;
 mod compare;
 mod denied;
+mod ends;
 mod forecast;
 mod grouping;
 mod margin;
+mod moved;
 mod newest;
 mod pcap;
 mod quality;
 mod reconcile;
 mod session;
 mod sessions;
+mod sizes;
 mod sql;
+mod targets;
 mod top;
+mod traffic;
 mod usage;
 mod verify;
 mod wireshark;
@@ -55,6 +60,10 @@ pub fn run(command: &Command, data: &Path) -> Result<Verdict, Failure> {
         Command::Top(args) => top::run(args, data),
         Command::Sessions(args) => sessions::run(args, data),
         Command::Session(args) => session::run(args, data),
+        Command::Traffic(args) => traffic::run(args, data),
+        Command::Sizes(args) => sizes::run(args, data),
+        Command::Ends(args) => ends::run(args, data),
+        Command::Targets(args) => targets::run(args, data),
         Command::Denied(args) => denied::run(args, data),
         Command::Forecast(args) => forecast::run(args, data),
         Command::Margin(args) => margin::run(args, data),

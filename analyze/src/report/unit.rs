@@ -2,6 +2,19 @@
 
 use schemas::table::TABLES;
 
+/// Columns of reports that count things and are in no table.
+const COUNTS: [&str; 9] = [
+    "clients",
+    "allowed_later",
+    "new_sessions",
+    "denied",
+    "failed",
+    "refused",
+    "timeouts",
+    "unreachable",
+    "resets",
+];
+
 /// What a figure counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
@@ -33,12 +46,15 @@ impl Unit {
         if column.ends_with("_bytes") {
             return Self::Bytes;
         }
-        if ["sessions", "slots_", "rows_", "seq_missing"].iter().any(|of| column.starts_with(of)) {
+        let counts = ["sessions", "slots_", "rows_", "seq_missing"];
+        if COUNTS.contains(&column) || counts.iter().any(|of| column.starts_with(of)) {
             return Self::Count;
         }
         let column = column.strip_prefix("previous_").unwrap_or(column);
         let known = TABLES.iter().flat_map(|table| table.columns).find(|c| c.name == column);
         match known.map_or("", |column| column.unit) {
+            "" if column.starts_with("bytes_") => Self::Bytes,
+            "" if column.ends_with("_us") => Self::Microseconds,
             "" => Self::Plain,
             "bytes" => Self::Bytes,
             "us" => Self::Microseconds,
@@ -175,6 +191,8 @@ mod tests {
             ("slots_missing", Unit::Count),
             ("spool_peak_bytes", Unit::Bytes),
             ("previous_bytes_up", Unit::Bytes),
+            ("bytes_p50", Unit::Bytes),
+            ("connect_p50_us", Unit::Microseconds),
         ];
         for (column, unit) in cases {
             assert_eq!(Unit::of(column), unit, "{column}");

@@ -6,8 +6,20 @@ use crate::support::Data;
 use crate::support::account::{Account, ENDED, at};
 
 /// Commands that report about a period.
-const REPORTS: [&str; 8] =
-    ["usage", "top", "sessions", "denied", "quality", "captures", "compare", "reconcile"];
+const REPORTS: [&str; 12] = [
+    "usage",
+    "top",
+    "sessions",
+    "traffic",
+    "sizes",
+    "ends",
+    "targets",
+    "denied",
+    "quality",
+    "captures",
+    "compare",
+    "reconcile",
+];
 /// Commands whose period is not that of the other reports, or that want a file.
 const LOOKING_AHEAD: [&str; 2] = ["forecast", "margin"];
 /// Commands that do not.

@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod bill;
+mod course;
 mod coverage;
+mod ended;
 mod foresight;
 mod formats;
 mod insight;
+mod moved;
 mod prompt;
 mod proof;
 mod reference;

@@ -30,6 +30,12 @@ fn tables_read_well() {
         ("sessions_open", &["sessions", "--open", "--customer", "acme"]),
         ("session", &["session", "k3f9x2ab-1"]),
         ("session_running", &["session", "p7q8r9s0-1"]),
+        ("sessions_long", &["sessions", "--long", "5m"]),
+        ("top_drawn", &["top", "service", "--sparkline"]),
+        ("traffic", &["traffic"]),
+        ("sizes", &["sizes"]),
+        ("ends", &["ends"]),
+        ("targets", &["targets"]),
         ("denied", &["denied"]),
         ("nothing", &["usage", "--customer", "nobody"]),
         ("verify", &["verify"]),
@@ -48,6 +54,10 @@ fn help_reads_like_a_manual_page() {
         "top",
         "sessions",
         "session",
+        "traffic",
+        "sizes",
+        "ends",
+        "targets",
         "denied",
         "pcap",
         "wireshark",
@@ -83,15 +93,45 @@ fn the_headers_of_the_other_reports_are_a_contract() {
     };
     assert_eq!(
         header(&["usage"]),
-        "customer,sessions,bytes_up,bytes_down,datagrams_up,datagrams_down,quality"
+        "customer,sessions,bytes_up,bytes_down,datagrams_up,datagrams_down,quality,bytes_total,active_us,peak_bps"
     );
     assert_eq!(
         header(&["top"]),
-        "client_ip,sessions,bytes_up,bytes_down,share_percent,peak_bps,first_slot,last_slot"
+        "client_ip,sessions,bytes_up,bytes_down,share_percent,peak_bps,first_slot,last_slot,bytes_total,\
+         cumulative_percent,mean_bps"
     );
     assert_eq!(
         header(&["denied"]),
-        "service,rule,reason,client_ip,count,bytes_up,ts_first,ts_last"
+        "service,rule,reason,client_ip,count,bytes_up,ts_first,ts_last,clients,allowed_later"
+    );
+    for report in ["usage", "top"] {
+        let compared = header(&[report, "--compare", "--period", "2026-10-26"]);
+        assert_eq!(compared, format!("{},previous_bytes_total,change_percent", header(&[report])));
+    }
+    assert_eq!(
+        header(&["sessions", "--long", "1s"]),
+        "session,node,service,rule,customer,transport,client_ip,target_ip,ts_start,duration_us,bytes_up,\
+         bytes_down,bytes_total,last_bps,idle_us,end_reason"
+    );
+    assert_eq!(
+        header(&["traffic"]),
+        "slot_start,up_bps,down_bps,open_sessions,new_sessions,new_per_s,denied,denied_per_s,status,quality"
+    );
+    let sizes = "sessions,share_percent,bytes_total,bytes_percent,bytes_p50,bytes_p90,bytes_p99,\
+                 duration_p50_us,duration_p90_us,duration_p99_us";
+    assert_eq!(header(&["sizes"]), format!("bytes_from,bytes_below,{sizes}"));
+    assert_eq!(
+        header(&["sizes", "--of", "duration", "--by", "service"]),
+        format!("service,duration_from_us,duration_below_us,{sizes}")
+    );
+    assert_eq!(
+        header(&["ends"]),
+        "rule,ended_by,end_reason,end_phase,sessions,share_percent,duration_p50_us,bytes_up,bytes_down"
+    );
+    assert_eq!(
+        header(&["targets"]),
+        "target_ip,sessions,failed,failed_percent,refused,timeouts,unreachable,resets,connect_p50_us,\
+         connect_p95_us,connect_p99_us,rtt_p50_us,retrans_target,retrans_percent,bytes_up,bytes_down,share_percent"
     );
 }
 
@@ -218,7 +258,7 @@ fn text_of_strangers_is_harmless_in_every_format() {
 #[test]
 fn a_directory_without_parts_answers_with_nothing() {
     let data = Data::empty();
-    for command in ["usage", "top", "sessions", "denied"] {
+    for command in ["usage", "top", "sessions", "traffic", "sizes", "ends", "targets", "denied"] {
         assert_eq!(json(&data, &[command]), Value::Array(Vec::new()), "{command}");
     }
     assert_eq!(data.analyze(&["verify"]).code, 0);

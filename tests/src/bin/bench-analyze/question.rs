@@ -56,15 +56,32 @@ impl Test {
             Self::Usage => duckdb(
                 &answers[1],
                 &format!(
-                    "SELECT customer, day, count(*) AS sessions, sum(bytes_up) AS bytes_up,
-                         sum(bytes_down) AS bytes_down, sum(datagrams_up) AS datagrams_up,
-                         sum(datagrams_down) AS datagrams_down, max(quality) AS quality
-                     FROM (SELECT customer, slot_start::DATE AS day, boot, session_no,
-                               sum(bytes_up) AS bytes_up, sum(bytes_down) AS bytes_down,
-                               sum(datagrams_up) AS datagrams_up,
-                               sum(datagrams_down) AS datagrams_down, max(quality) AS quality
-                           FROM {usage} GROUP BY ALL)
-                     GROUP BY ALL ORDER BY ALL"
+                    "WITH u AS (SELECT *, slot_start::DATE AS day FROM {usage}),
+                     sums AS (
+                         SELECT customer, day, count(*) AS sessions, sum(bytes_up) AS bytes_up,
+                             sum(bytes_down) AS bytes_down, sum(datagrams_up) AS datagrams_up,
+                             sum(datagrams_down) AS datagrams_down, max(quality) AS quality,
+                             sum(bytes_up) + sum(bytes_down) AS bytes_total,
+                             sum(active_us) AS active_us
+                         FROM (SELECT customer, day, boot, session_no,
+                                   sum(bytes_up) AS bytes_up, sum(bytes_down) AS bytes_down,
+                                   sum(datagrams_up) AS datagrams_up,
+                                   sum(datagrams_down) AS datagrams_down, max(quality) AS quality,
+                                   sum(active_us) AS active_us
+                               FROM u GROUP BY ALL)
+                         GROUP BY ALL
+                     ),
+                     peaks AS (
+                         SELECT customer, day, (max(bytes) * 8 // 300) AS peak_bps
+                         FROM (SELECT customer, day, slot_start,
+                                   sum((bytes_up + bytes_down) * (300 // slot_len_s)) AS bytes
+                               FROM u GROUP BY ALL)
+                         GROUP BY ALL
+                     )
+                     SELECT sums.*, peak_bps
+                     FROM sums JOIN peaks ON sums.day = peaks.day
+                         AND sums.customer IS NOT DISTINCT FROM peaks.customer
+                     ORDER BY ALL"
                 ),
             ),
             Self::Bill => {
