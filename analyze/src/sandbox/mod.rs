@@ -7,9 +7,9 @@
 //! as for every report. It runs exactly one statement that DuckDB's parser calls a SELECT, writes
 //! the report to its standard output and ends.
 //!
-//! The process has no environment, no descriptor but its standard ones, and its standard input is
-//! the socket on which it is asked and answers. When the socket falls silent, because we have
-//! ended in whatever way, it kills itself.
+//! The process has no environment but where its libraries lie, no descriptor but its standard ones,
+//! and its standard input is the socket on which it is asked and answers. When the socket falls
+//! silent, because we have ended in whatever way, it kills itself.
 
 mod confine;
 mod message;
