@@ -20,6 +20,7 @@ pub mod figures;
 pub mod manifest;
 pub mod network;
 pub mod pcap;
+pub mod percentile;
 pub mod period;
 pub mod progress;
 pub mod prompt;

@@ -12,7 +12,6 @@ pub mod invoice;
 pub mod issue;
 pub mod ledger;
 pub mod quantities;
-pub mod ranking;
 pub mod rates;
 pub mod render;
 mod zones;

@@ -4,6 +4,7 @@ mod bill;
 mod common;
 mod insight;
 mod key;
+mod percentile;
 mod reports;
 
 use std::env;
@@ -17,6 +18,7 @@ pub use bill::BillArgs;
 pub use common::{Common, FilterArgs, OutputArgs, PeriodArgs, ReportFormat};
 pub use insight::{CompareArgs, Direction, ForecastArgs, MarginArgs, ReconcileArgs};
 pub use key::Key;
+pub use percentile::PercentileArgs;
 pub use reports::{Extras, Of, Order, SessionsArgs, SizesArgs, TopArgs, UsageArgs};
 
 /// `data` of a packaged recorder.
@@ -150,6 +152,18 @@ pub enum Command {
         analyze denied --by reason,day\n  \
         analyze denied --by client/24 -n 20")]
     Denied(Common),
+    /// The 95th percentile of rates, and how far it is from the commit.
+    ///
+    /// What passed is summed slot by slot, over all sessions, rules and forwarders of a key, and the
+    /// slots are ranked; a slot in which nothing passed is a zero. The expected slots are those of the
+    /// period in --tz: an open period goes as far as slots do. slots_left is how many slots more may
+    /// exceed --commit before the percentile does, those to come included. A row is estimated when
+    /// less than 99 % of its slots were measured.
+    #[command(after_long_help = "Examples:\n  \
+        analyze percentile --period 2026-10 --tz Europe/Berlin --commit '100 Mbit/s'\n  \
+        analyze percentile --by service --mode p95_of_sum --period 2026-10\n  \
+        analyze percentile --customer acme --period 2026-10 --rank rrd --missing zero")]
+    Percentile(PercentileArgs),
     /// How much of an allowance is used, and when it runs out.
     ///
     /// Looks at the calendar month in --tz in which the newest slot lies, at --period, or with

@@ -12,6 +12,7 @@ mod margin;
 mod moved;
 mod newest;
 mod pcap;
+mod percentile;
 mod quality;
 mod reconcile;
 mod session;
@@ -65,6 +66,7 @@ pub fn run(command: &Command, data: &Path) -> Result<Verdict, Failure> {
         Command::Ends(args) => ends::run(args, data),
         Command::Targets(args) => targets::run(args, data),
         Command::Denied(args) => denied::run(args, data),
+        Command::Percentile(args) => percentile::run(args, data),
         Command::Forecast(args) => forecast::run(args, data),
         Command::Margin(args) => margin::run(args, data),
         Command::Compare(args) => compare::run(args, data),

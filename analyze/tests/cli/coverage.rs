@@ -6,7 +6,7 @@ use crate::support::Data;
 use crate::support::account::{Account, ENDED, at};
 
 /// Commands that report about a period.
-const REPORTS: [&str; 12] = [
+const REPORTS: [&str; 13] = [
     "usage",
     "top",
     "sessions",
@@ -15,6 +15,7 @@ const REPORTS: [&str; 12] = [
     "ends",
     "targets",
     "denied",
+    "percentile",
     "quality",
     "captures",
     "compare",

@@ -10,6 +10,7 @@ mod foresight;
 mod formats;
 mod insight;
 mod moved;
+mod percentile;
 mod prompt;
 mod proof;
 mod reference;
