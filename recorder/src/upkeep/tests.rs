@@ -297,13 +297,17 @@ fn a_round_cut_off_at_any_operation_leaves_every_row_once() {
 
 #[test]
 fn a_round_that_the_disk_refuses_anything_leaves_every_row_once() {
-    for fault in Fault::SURVIVABLE {
-        let mut nth = 1;
-        while let Some((disk, context)) = round_with(fault, nth) {
+    let mut nth = 1;
+    // The others differ from EIO at one kind of operation each.
+    while let Some((disk, context)) = round_with(Fault::Io, nth) {
+        recovers(&disk.survivors(After::Kill), &context);
+        let other = Fault::SURVIVABLE[nth % Fault::SURVIVABLE.len()];
+        if let Some((disk, context)) = round_with(other, nth) {
             recovers(&disk.survivors(After::Kill), &context);
-            nth += 1;
         }
+        nth += 1;
     }
+    assert!(nth > 100, "only {nth} operations");
 }
 
 #[test]
