@@ -82,6 +82,26 @@ fn a_made_up_account_is_whole_and_its_sums_are_those_that_were_counted() {
 }
 
 #[test]
+fn percentiles_are_those_of_the_slots_that_were_made() {
+    let bps = |bytes: &Value| bytes.as_i64().expect("whole bytes of a slot") * 8 / 300;
+    for seed in ["8", "9"] {
+        let made = Made::new(seed);
+        for mode in ["max_of_p95", "p95_of_sum", "p95_of_max"] {
+            let rows = made.rows(&["percentile", "--mode", mode]);
+            assert_eq!(rows.len(), made.customers().len());
+            for truth in made.customers() {
+                let (row, truth) = (of(&rows, &truth["customer"]), &truth["p95"]);
+                let said = ["percentile_up_bps", "percentile_down_bps", "percentile_bps"];
+                let said = said.map(|column| integer(row, column));
+                let max = bps(&truth["in"]).max(bps(&truth["out"]));
+                let figure = if mode == "max_of_p95" { max } else { bps(&truth[mode]) };
+                assert_eq!(said, [bps(&truth["in"]), bps(&truth["out"]), figure], "{mode}: {row}");
+            }
+        }
+    }
+}
+
+#[test]
 fn invoices_come_to_what_was_worked_out_beside_the_account() {
     for seed in ["6", "7"] {
         let made = Made::new(seed);

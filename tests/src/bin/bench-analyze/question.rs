@@ -20,6 +20,8 @@ const TOP: usize = 20;
 pub(crate) enum Test {
     /// Usage of each customer on each day, beside DuckDB.
     Usage,
+    /// The 95th percentile of each customer's rates in a month, beside DuckDB.
+    Percentile,
     /// The invoices of a month, beside DuckDB, which gives the quantities in them.
     Bill,
     /// The sessions of one address, beside DuckDB.
@@ -41,6 +43,7 @@ impl Test {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Usage => "usage --by customer,day",
+            Self::Percentile => "percentile --period 2026-10",
             Self::Bill => "bill --period 2026-10",
             Self::Search => "sessions --client ADDRESS",
             Self::Top => "top --by client --order down -n 20",
@@ -84,6 +87,7 @@ impl Test {
                      ORDER BY ALL"
                 ),
             ),
+            Self::Percentile => duckdb(&answers[1], &percentiles(&usage)),
             Self::Bill => {
                 let tariffs = account.data.join("tariffs.toml");
                 arguments.extend(["--tariffs".to_owned(), tariffs.display().to_string()]);
@@ -127,6 +131,12 @@ impl Question {
             Test::Usage => {
                 ensure!(answer == read(&self.answers[1])?, "DuckDB adds up something else");
             }
+            // Which slots are known is asked by analyze alone; the figures are held against the truth
+            // by a test.
+            Test::Percentile => {
+                let rows = [answer.lines().count(), read(&self.answers[1])?.lines().count()];
+                ensure!(rows[0] == rows[1] && rows[0] > 1, "other customers are ranked: {rows:?}");
+            }
             // What is in the invoices is held against the truth by a test.
             Test::Bill => {
                 let rows = read(&self.answers[1])?.lines().count();
@@ -154,6 +164,32 @@ fn client_of(account: &Account) -> Result<String> {
     let output = process::try_output(&mut command)?;
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().nth(1).map(str::to_owned).context("the account has no sessions")
+}
+
+/// The percentile of the direction in which it is higher, as of 8928 slots of which 446 may be higher,
+/// and the slot that sets it.
+fn percentiles(usage: &str) -> String {
+    format!(
+        "WITH slots AS (
+             SELECT customer, slot_start, sum(bytes_up) AS bytes_up, sum(bytes_down) AS bytes_down
+             FROM {usage}
+             WHERE slot_start >= TIMESTAMP '2026-10-01' AND slot_start < TIMESTAMP '2026-11-01'
+             GROUP BY ALL
+         ),
+         figures AS (
+             SELECT customer, coalesce(max(bytes_up, 447)[447], 0) AS p95_up,
+                 coalesce(max(bytes_down, 447)[447], 0) AS p95_down
+             FROM slots GROUP BY ALL
+         )
+         SELECT figures.customer, p95_up * 8 // 300 AS up_bps, p95_down * 8 // 300 AS down_bps,
+             greatest(up_bps, down_bps) AS p95_bps,
+             min(slot_start) FILTER (CASE WHEN p95_up > p95_down THEN bytes_up = p95_up ELSE bytes_down = p95_down END)
+                 AS slot,
+             max(CASE WHEN p95_up > p95_down THEN bytes_up ELSE bytes_down END) * 8 // 300 AS max_bps,
+             sum(CASE WHEN p95_up > p95_down THEN bytes_up ELSE bytes_down END) * 8 // 300 // 8928 AS mean_bps
+         FROM figures JOIN slots ON figures.customer IS NOT DISTINCT FROM slots.customer
+         GROUP BY ALL ORDER BY ALL"
+    )
 }
 
 /// What the sample tariffs charge for: bytes, those down by day, sessions, and both percentiles. Of
