@@ -144,8 +144,13 @@ impl Database {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let parts = counted(i128::try_from(sums.len()).unwrap_or_default(), "part");
+        let parts = self.parts();
         format!("data {hash} ({parts}, version {} of the manifest)", dataset.version())
+    }
+
+    /// How many parts it reads, in words.
+    pub fn parts(&self) -> String {
+        counted(i128::try_from(self.read.len()).unwrap_or_default(), "part")
     }
 
     /// Runs statements of ours without a result.

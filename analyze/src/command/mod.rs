@@ -147,10 +147,25 @@ fn answer(
     common: &Common,
     period: &Period,
 ) -> Result<(), Failure> {
-    let progress = Progress::start(question.what);
+    answer_beside((dataset, database), question, common, period, None)
+}
+
+/// As [`answer`], of rows that are compared with those of an earlier period.
+fn answer_beside(
+    (dataset, database): (&Dataset, &Database),
+    question: &Question<'_>,
+    common: &Common,
+    period: &Period,
+    before: Option<&Period>,
+) -> Result<(), Failure> {
+    let progress = Progress::start(&format!("{}, {}", question.what, database.parts()));
     let having = having(database, question, common, period)?;
-    let coverage =
-        coverage::describe((dataset, database), period, &common.filter.node, Timestamp::now())?;
+    let covered = |period: &Period| {
+        coverage::describe((dataset, database), period, &common.filter.node, Timestamp::now())
+    };
+    let coverage = covered(period)?;
+    let before = before.map(|before| Ok(format!("{}, {}", before.describe(), covered(before)?)));
+    let before = before.transpose()?.map(|words: String| format!("compared with {words}"));
     let limit = common.top.map_or_else(String::new, |rows| format!(" LIMIT {rows}"));
     let statement = format!(
         "SELECT {} FROM ({}) WHERE {having} ORDER BY {}{limit}",
@@ -162,6 +177,7 @@ fn answer(
         period: period.describe(),
         filter: common.filter.describe(common.having.as_deref()),
         coverage,
+        before,
         data: database.describe(dataset),
     };
     let style = Style { output: &common.output, zone: &period.zone, basis: Some(&basis) };

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use jiff::{Timestamp, ToSpan as _};
 
 use super::grouping::Grouping;
-use super::{Question, answer, filters, target_filter};
+use super::{Question, answer_beside, filters, target_filter};
 use crate::cli::{Common, Extras, Key, OutputArgs, ReportFormat};
 use crate::coverage;
 use crate::database::{Database, Wanted};
@@ -56,15 +56,22 @@ impl Moved<'_> {
             false => None,
         };
         let statement = self.statement(before.as_ref())?;
-        let since = before.map_or(self.period.since, |before| before.period.since);
+        let before = before.map(|before| before.period);
+        let since = before.as_ref().map_or(self.period.since, |before| before.since);
         let reach = Period { since, ..self.period.clone() };
         let database = Database::open(
             self.dataset,
-            &[Wanted::of("usage", &reach), Wanted::of("slots", &coverage::reach(self.period))],
+            &[Wanted::of("usage", &reach), Wanted::of("slots", &coverage::reach(&reach))],
         )?;
         let order = self.order.clone();
         let question = Question { what: self.what, statement, shown: super::ALL, order };
-        answer((self.dataset, &database), &question, self.common, self.period)
+        answer_beside(
+            (self.dataset, &database),
+            &question,
+            self.common,
+            self.period,
+            before.as_ref(),
+        )
     }
 
     fn statement(&self, before: Option<&Before>) -> Result<String, Failure> {

@@ -44,6 +44,8 @@ pub struct Basis {
     pub filter: Option<String>,
     /// How much of the period was measured.
     pub coverage: String,
+    /// The period that rows are compared with, and how much of it was measured.
+    pub before: Option<String>,
     /// Which data was read.
     pub data: String,
 }
@@ -58,7 +60,9 @@ impl Style<'_> {
         [basis.period.clone()]
             .into_iter()
             .chain(filter)
-            .chain([units, rows, basis.coverage.clone(), basis.data.clone()])
+            .chain([units, rows, basis.coverage.clone()])
+            .chain(basis.before.clone())
+            .chain([basis.data.clone()])
             .collect()
     }
 }

@@ -165,3 +165,21 @@ fn a_course_is_drawn_for_people_only() {
     let empty = data.answer(&["usage", "--sparkline", "--period", "2026-11"]);
     assert!(empty.contains("rows 0"), "{empty}");
 }
+
+#[test]
+fn the_coverage_of_the_period_before_is_told_beside_that_of_the_period() {
+    let mut account = Account::whole();
+    account.slots.retain(|slot| slot.slot_start != at(300));
+    let data = Data::with(&account);
+    let period = ["--since", "2026-10-26T12:10:00Z", "--until", "2026-10-26T12:15:00Z"];
+    let page = data.answer(&[&["usage", "--compare"][..], &period].concat());
+    let lines: Vec<&str> = page.lines().filter(|line| line.contains("coverage")).collect();
+    assert_eq!(
+        lines,
+        [
+            "coverage 100 % of the period's slots",
+            "compared with period 2026-10-26 12:05:00 to 2026-10-26 12:10:00 (UTC), coverage 0.0 % of the period's slots, 100 % unknown",
+        ],
+        "{page}"
+    );
+}

@@ -1,6 +1,7 @@
 //! What cannot be billed gets one clear sentence with its place, its exit code, and no file.
 
 use std::fs;
+use std::io::ErrorKind::PermissionDenied;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::scene::{GB, Office, files, item, known, tariffs, usage};
@@ -114,6 +115,14 @@ fn files_that_cannot_be_read_or_written_are_named() {
         assert!(files(&locked).is_empty());
     }
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o700)).unwrap();
+    // Nobody may make a file there, root neither.
+    if fs::write("/sys/bill.json", "").is_err_and(|error| error.kind() == PermissionDenied) {
+        refused(
+            &office.run("2026-10", &["-o", "/sys/bill.json"]),
+            77,
+            "cannot write /sys/bill.json",
+        );
+    }
     // A file where a directory should be stops everyone.
     let close = ["--close", "--frozen", office.tariffs.to_str().unwrap()];
     refused(&office.run("2026-09", &close), 74, "tariffs.toml");
