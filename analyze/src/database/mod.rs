@@ -3,24 +3,24 @@
 //! Nothing is loaded from outside: extensions are neither installed nor loaded by themselves, and
 //! once the views stand, files other than the parts are out of reach and the settings are locked.
 
-use std::any::Any;
+mod rows;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::vec;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use duckdb::{Config, Connection, Statement};
+use duckdb::{Config, Connection};
 use schemas::table::{Column, ColumnType, TABLES, Table};
 use sha2::{Digest as _, Sha256};
 
-use crate::cell::Cell;
+pub use self::rows::{Answer, Rows};
+use self::rows::{Source, contained};
 use crate::dataset::Dataset;
 use crate::failure::Failure;
 use crate::network;
 use crate::period::Period;
 use crate::report::unit::counted;
+use crate::sandbox;
 use crate::scratch::Scratch;
 use crate::sql;
 
@@ -91,6 +91,7 @@ impl Database {
             paths.extend(parts);
             database.read.extend(sums);
         }
+        database.run("limit memory", &format!("SET memory_limit = '{}B'", most_memory()))?;
         database.run("lock the settings", &lock(&paths, scratch.path()))?;
         database._scratch = Some(scratch);
         Ok(database)
@@ -210,79 +211,17 @@ impl Database {
     }
 }
 
-/// Rows that are still being computed, or stand ready.
-pub struct Rows<'db> {
-    /// The columns.
-    pub schema: SchemaRef,
-    question: String,
-    source: Source<'db>,
-}
-
-enum Source<'db> {
-    Running(Box<Statement<'db>>),
-    Ready(vec::IntoIter<RecordBatch>),
-}
-
-impl fmt::Debug for Rows<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rows").field("question", &self.question).finish_non_exhaustive()
-    }
-}
-
-impl Iterator for Rows<'_> {
-    type Item = Result<RecordBatch, Failure>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let statement = match &mut self.source {
-            Source::Ready(batches) => return batches.next().map(Ok),
-            Source::Running(statement) => statement,
-        };
-        // The iterator of the crate panics on an error in mid stream; a step returns it.
-        match catch_unwind(AssertUnwindSafe(|| statement.step())) {
-            Ok(Ok(rows)) => rows.as_ref().map(|rows| Ok(RecordBatch::from(rows))),
-            Ok(Err(error)) => Some(Err(explain(&self.question, &error))),
-            Err(panic) => Some(Err(contained(&self.question, panic.as_ref()))),
-        }
-    }
-}
-
-impl From<Answer> for Rows<'static> {
-    fn from(answer: Answer) -> Self {
-        let source = Source::Ready(answer.batches.into_iter());
-        Self { schema: answer.schema, question: String::new(), source }
-    }
-}
-
-/// All rows of a query.
-#[derive(Debug)]
-pub struct Answer {
-    /// The columns.
-    pub schema: SchemaRef,
-    /// The rows in order.
-    pub batches: Vec<RecordBatch>,
-}
-
-impl Answer {
-    /// The rows one by one, as their values.
-    pub fn cells(&self) -> impl Iterator<Item = Vec<Cell<'_>>> {
-        self.batches.iter().flat_map(|batch| {
-            (0..batch.num_rows()).map(|row| {
-                batch.columns().iter().map(|column| Cell::at(column.as_ref(), row)).collect()
-            })
-        })
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.batches.iter().map(RecordBatch::num_rows).sum()
-    }
-}
-
 fn connect() -> duckdb::Result<Connection> {
     let config = Config::default().enable_autoload_extension(false)?;
     let connection = Connection::open_in_memory_with_flags(config)?;
     connection.register_scalar_function::<network::Network>(network::NAME)?;
     Ok(connection)
+}
+
+/// What DuckDB may use before it spills: what there is for a statement, and 3 GiB at most, so that the
+/// program stays below 4.
+fn most_memory() -> u64 {
+    sandbox::default_memory().min(3 << 30)
 }
 
 /// The settings of a database that has seen all it needs. Text of the reader's own never runs
@@ -396,11 +335,6 @@ fn denied(cause: &str) -> Option<&str> {
 fn is_moved_part(path: &str) -> bool {
     let path = path.strip_suffix("/**/*.parquet").unwrap_or(path);
     path.contains("/accounting/") && path.ends_with(".parquet") && !path.contains('*')
-}
-
-fn contained(question: &str, panic: &(dyn Any + Send)) -> Failure {
-    let cause = panic.downcast_ref::<String>().map_or("an unknown cause", String::as_str);
-    Failure::Internal(format!("cannot {question}: {cause}"))
 }
 
 #[cfg(test)]
